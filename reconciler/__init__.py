@@ -1,0 +1,1 @@
+"""GitOps for regulated estates: judge, clear, converge, record (docs/architecture.md)."""

@@ -1,0 +1,256 @@
+"""What can happen: one frozen class per event, and the frame that the log puts around it (trust.md 9.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+import pydantic
+
+from .. import model
+
+Code = Literal[
+    "halted",
+    "suspended",
+    "withdrawn",
+    "deferred",
+    "dependency",
+    "detect",
+    "blocked",
+    "degraded",
+    "uncleared",
+    "released",
+    "failed",
+    "pinned",
+    "stuck",
+    "fighting",
+]
+
+
+class Genesis(model.Value):
+    """Where trust starts, on the operator's authority. Its targets are observed; nothing is written to them yet.
+
+    `converge`: the operator said that they may be.
+    """
+
+    type: Literal["genesis"] = "genesis"
+    revision: model.Oid
+    reason: str
+    targets: Mapping[str, model.Digest]
+    converge: bool = False
+
+
+class Reset(model.Value):
+    """The operator moved the pin. Approvals that were signed or seen before it count no more."""
+
+    type: Literal["reset"] = "reset"
+    before: model.Oid | None
+    revision: model.Oid
+    reason: str
+    targets: Mapping[str, model.Digest]
+
+
+class Config(model.Value):
+    """The daemon's own configuration is not what it was: its digest, and where it was read from."""
+
+    type: Literal["config"] = "config"
+    digest: model.Digest
+    where: str
+
+
+class Seen(model.Value):
+    """A commit or an envelope was first held completely. Its frame time is t_obs."""
+
+    type: Literal["seen"] = "seen"
+    subject: str  # an Oid, or `sha256:` and the digest of an envelope
+
+
+class SignedCommit(model.Value):
+    """One commit that a merge brings in: who signed it, and who it claims to be by."""
+
+    oid: model.Oid
+    signer: str
+    key_id: str
+    author: str  # name <email>, as claimed
+
+
+class MergeSignature(model.Value):
+    principal: str
+    key_id: str
+    algorithm: str
+
+
+class Ticket(model.Value):
+    """Why the change is made, as its approvers signed it."""
+
+    uri: str = ""
+    ticket: str = ""
+    risk: str = ""
+    reason: str = ""
+    security_impact: str = ""
+
+
+class Duties(model.Value):
+    authors: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
+
+
+class RuleResult(model.Value):
+    """One rule that a merge hit: what it needs, and who filled it."""
+
+    id: str
+    paths: tuple[str, ...]  # of those changed, the first 20 that it matches
+    need: tuple[str, ...]  # "2 of sre (A2)"
+    got: tuple[str, ...]  # people
+
+
+class Decision(model.Value):
+    """The verdict on one merge: who may. Every reason in it; recorded when new or changed, not at every poll."""
+
+    type: Literal["decision"] = "decision"
+    base: model.Oid  # A: the last accepted commit
+    revision: model.Oid
+    head: model.Oid | None = None
+    verdict: model.Verdict
+    reasons: tuple[model.Reason, ...] = ()
+    effect: model.Digest | None = None  # what the approvals bind
+    targets: Mapping[str, model.Digest | None] = {}  # touched: folder digest in M; None: the document is gone
+    policies: model.Digest | None = None  # the same for policies/, where touched
+    skipped: tuple[model.Oid, ...] = ()  # what a recovery merge passes over
+    decided: model.Time | None = None  # t_dec
+    auto_merge: bool = True  # M's tree is git's own merge of A and H
+    change: Ticket = Ticket()
+    commits: tuple[SignedCommit, ...] = ()
+    merge_signature: MergeSignature | None = None
+    approvals: tuple[model.Approval, ...] = ()
+    duties: Duties = Duties()
+    policy: model.Digest | None = None  # SHA-256 of the blob of the approval policy that judged
+    rules: tuple[RuleResult, ...] = ()
+
+    def same(self, other: Decision) -> bool:
+        """Whether there is nothing new in it: the time of deciding alone is no news."""
+        return self.model_copy(update={"decided": None}) == other.model_copy(update={"decided": None})
+
+
+class Clearance(model.Value):
+    """What the gates say of one accepted merge. `passed` only if every result is PASS and there is at least one."""
+
+    type: Literal["clearance"] = "clearance"
+    revision: model.Oid
+    results: tuple[model.GateResult, ...]
+    passed: bool
+
+
+class Intent(model.Value):
+    """Durable before the first byte of one stage goes out. The first intent of a deployment opens it."""
+
+    type: Literal["intent"] = "intent"
+    deployment: str
+    target: str
+    wanted: model.Version
+    cause: model.Cause
+    decisions: tuple[int, ...]  # seq of every decision that touched the target since `before`
+    clearance: int
+    plan: model.Digest  # evidence
+    before: model.Version  # the way back: where this target goes when this deployment fails or is undone
+    snapshot: model.Digest  # evidence: the canonical state that was there
+    actions: Mapping[model.Key, str]
+
+
+class Applied(model.Value):
+    """What became of one stage; also written by recovery, from a look, when the process died in between."""
+
+    type: Literal["applied"] = "applied"
+    deployment: str
+    target: str
+    results: tuple[model.StepResult, ...]
+    owned: Mapping[model.Key, str | None]  # gained: identity; lost: None
+    recovered: bool = False
+
+
+class Outcome(model.Value):
+    """A deployment closed, after its last look."""
+
+    type: Literal["outcome"] = "outcome"
+    deployment: str
+    target: str
+    closed: model.Closed
+    reasons: tuple[model.Reason, ...] = ()
+    fingerprint: model.Digest | None = None
+    health: model.Health = model.Health.UNKNOWN
+    started: model.Time | None = None
+
+
+class Confirmed(model.Value):
+    """A look found the wanted state already true and healthy: no deployment was needed."""
+
+    type: Literal["confirmed"] = "confirmed"
+    target: str
+    version: model.Version
+    fingerprint: model.Digest
+
+
+class Drift(model.Value):
+    """A target that rested is no longer as it was confirmed; `who` where the target can tell."""
+
+    type: Literal["drift"] = "drift"
+    target: str
+    keys: tuple[model.Key, ...]  # the first 100
+    count: int
+    who: str = ""
+
+
+class Standing(model.Value):
+    """A target stays as it is for a reason, or (code None) no longer does. Transitions only."""
+
+    type: Literal["standing"] = "standing"
+    target: str
+    code: Code | None
+    reasons: tuple[model.Reason, ...] = ()
+    until: model.Time | None = None
+
+
+class Operator(model.Value):
+    """Somebody asked. `actor` comes from the socket, never from the request. `reconcile` = try again what failed here."""
+
+    type: Literal["operator"] = "operator"
+    actor: str
+    verb: Literal["suspend", "resume", "reconcile", "rollback", "drop"]
+    target: str
+    reason: str
+    deployment: str = ""  # rollback: the one that it undoes
+    pin: model.Version | None = None  # rollback: the `before` of that deployment
+    acknowledged: tuple[tuple[str, model.Key], ...] = ()  # rollback: (hazard, key)
+
+
+class Halt(model.Value):
+    type: Literal["halt"] = "halt"
+    codes: tuple[str, ...]  # empty = cleared
+    reasons: tuple[model.Reason, ...] = ()
+
+
+TargetEvent = Intent | Applied | Outcome | Confirmed | Drift | Standing
+Event = Genesis | Reset | Config | Seen | Decision | Clearance | Halt | Operator | TargetEvent
+
+
+def scope(event: Event) -> str:
+    """Whose lease an append needs: `watch`, or `target:NAME`."""
+    return f"target:{event.target}" if isinstance(event, TargetEvent) else "watch"
+
+
+class Record(model.Value):
+    """An event in its frame: place, writer, time, chain. Its canonical JSON is the body of a row of the log, under 64 KiB."""
+
+    record_schema: Literal["reconciler/record/v1"] = pydantic.Field(default="reconciler/record/v1", alias="schema")
+    seq: int
+    scope: str
+    epoch: int
+    prev: model.Digest  # the leaf hash of seq - 1, hex; 64 zeros for the first
+    id: str  # UUIDv7
+    at: model.Time
+    node: str  # the holder of the lease: host, process and start
+    actor: str = "daemon"
+    daemon: Mapping[str, str] = {}  # version, config_sha256
+    event: Annotated[Event, pydantic.Field(discriminator="type")]
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", populate_by_name=True, serialize_by_alias=True)

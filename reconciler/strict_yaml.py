@@ -1,0 +1,231 @@
+"""YAML bytes -> JSON values, strictly (design.md 6): what two parsers could read differently is refused, with file and line.
+
+Refused: duplicate keys, anchors, aliases, tags, several documents, keys that are no strings, and plain scalars that mean
+one thing in YAML 1.1 and another in 1.2 or to a reader (`0777`, `NO`, `12:30:45`, `2026-01-31`, `1_000`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import yaml
+from pydantic import JsonValue
+
+from . import errors, model
+
+MAX_BYTES = 1 << 20
+MAX_DEPTH = 64
+MAX_NODES = 200_000
+
+Path = tuple[str | int, ...]
+
+_INT = re.compile(r"-?(0|[1-9][0-9]{0,15})")
+_FLOAT = re.compile(r"-?(0|[1-9][0-9]*)\.[0-9]+([eE][-+]?[0-9]+)?")
+_AMBIGUOUS = re.compile(
+    r"""
+      (?i: y | yes | n | no | on | off | true | false | null )        # booleans and null in some spelling or version
+    | [-+]?[0-9][0-9_]*                                               # octal, leading zeros, underscores, too many digits
+    | [-+]?0[xXoObB][0-9a-fA-F_]+                                     # hexadecimal, octal, binary
+    | [-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?                    # base 60
+    | [-+]?(\.[0-9]+|[0-9][0-9_]*\.[0-9_]*)([eE][-+]?[0-9]+)?         # floats that are not written out
+    | [-+]?[0-9][0-9_]*[eE][-+]?[0-9]+
+    | [-+]?\.(?i:inf|nan)
+    | [0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt ].*)?                        # dates
+    | = | <<
+    """,
+    re.VERBOSE,
+)
+
+_Frame: TypeAlias = "_Mapping | _Sequence"
+
+
+@dataclass(frozen=True)
+class Located:
+    """A document and the line of each value in it: `lines["spec", "rules", 0]`."""
+
+    value: JsonValue
+    lines: Mapping[Path, int]
+
+    def line(self, path: Path) -> int:
+        """The line of this value, or of the nearest one above it that exists."""
+        while path and path not in self.lines:
+            path = path[:-1]
+        return self.lines.get(path, 1)
+
+
+def load(blob: bytes, where: str) -> dict[str, JsonValue]:
+    """The mapping that this document is.
+
+    Raises: ConfigError(parse) with `where:line` and how to write it instead.
+    """
+    return mapping(parse(blob, where), where)
+
+
+def mapping(document: Located, where: str) -> dict[str, JsonValue]:
+    if not isinstance(document.value, dict):
+        raise errors.ConfigError("parse", "a mapping is expected here", where=f"{where}:1")
+    return document.value
+
+
+def parse(blob: bytes, where: str) -> Located:
+    """Like `load`, with lines, and any value at the root. An empty document is None.
+
+    Raises: ConfigError(parse).
+    """
+    if len(blob) > MAX_BYTES:
+        raise errors.ConfigError("parse", f"{len(blob)} bytes; at most {MAX_BYTES} are read", where=where)
+    builder = _Builder(where)
+    try:
+        for event in _events(blob):
+            builder.take(event)
+    except yaml.YAMLError as exc:
+        mark = getattr(exc, "problem_mark", None)
+        problem = getattr(exc, "problem", None) or "not YAML"
+        raise errors.ConfigError("parse", str(problem), where=f"{where}:{mark.line + 1}" if mark else where) from exc
+    except UnicodeDecodeError as exc:
+        raise errors.ConfigError("parse", "not UTF-8", where=where, fix="save the file as UTF-8") from exc
+    return Located(builder.root, builder.lines)
+
+
+def validation_reasons(exc: ValueError, document: Located, where: str, at: Path = ()) -> model.ValidationResult:
+    """pydantic's findings about a value at the path `at` of this document, each with file and line."""
+    import pydantic
+
+    if not isinstance(exc, pydantic.ValidationError):
+        return (model.Reason(code="schema", message=str(exc), where=f"{where}:{document.line(at)}"),)
+    found = []
+    for each in exc.errors(include_url=False, include_input=False, include_context=False):
+        path = (*at, *each["loc"])
+        name = ".".join(str(part) for part in path)
+        message = (
+            "no field of this name" if each["type"] == "extra_forbidden" else each["msg"].removeprefix("Value error, ")
+        )
+        found.append(model.Reason(code="schema", message=f"{name}: {message}", where=f"{where}:{document.line(path)}"))
+    return tuple(found)
+
+
+def config_error(exc: ValueError, document: Located, where: str, at: Path = ()) -> errors.ConfigError:
+    """The same as one error: all findings in its message, the first one's place as its own."""
+    found = validation_reasons(exc, document, where, at)
+    return errors.ConfigError("schema", "; ".join(r.message for r in found), where=found[0].where)
+
+
+def _events(blob: bytes) -> Iterator[yaml.Event]:
+    text = blob.decode("utf-8")
+    if text.startswith("\ufeff"):
+        raise yaml.YAMLError
+    yield from yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
+@dataclass
+class _Mapping:
+    path: Path
+    value: dict[str, JsonValue] = field(default_factory=dict)
+    key: str | None = None
+
+
+@dataclass
+class _Sequence:
+    path: Path
+    value: list[JsonValue] = field(default_factory=list)
+
+
+class _Builder:
+    """Takes parse events; keeps what is open on a stack, so that depth is bounded by us and not by the interpreter."""
+
+    def __init__(self, where: str) -> None:
+        self.root: JsonValue = None
+        self.lines: dict[Path, int] = {}
+        self._where = where
+        self._stack: list[_Frame] = []
+        self._documents = self._nodes = 0
+
+    def take(self, event: yaml.Event) -> None:
+        match event:
+            case yaml.AliasEvent():
+                raise self._error(event, "aliases are refused", "write the value out")
+            case yaml.ScalarEvent():
+                self._node(event)
+                self._put(event, self._scalar(event))
+            case yaml.MappingStartEvent() | yaml.SequenceStartEvent():
+                self._node(event)
+                self._open(event)
+            case yaml.MappingEndEvent() | yaml.SequenceEndEvent():
+                self._stack.pop()
+            case yaml.DocumentStartEvent():
+                self._documents += 1
+                if self._documents > 1:
+                    raise self._error(event, "a second document", "one document a file")
+            case _:
+                pass
+
+    def _node(self, event: yaml.NodeEvent) -> None:
+        self._nodes += 1
+        if self._nodes > MAX_NODES:
+            raise self._error(event, f"more than {MAX_NODES} values", "split the file")
+        if event.anchor is not None:
+            raise self._error(event, "anchors are refused", "write the value out")
+        if getattr(event, "tag", None) is not None:
+            raise self._error(event, "tags are refused", "quote the value if it is a string")
+
+    def _open(self, event: yaml.MappingStartEvent | yaml.SequenceStartEvent) -> None:
+        if len(self._stack) >= MAX_DEPTH:
+            raise self._error(event, f"nested deeper than {MAX_DEPTH}", "flatten it")
+        path = self._path()
+        frame: _Frame = _Mapping(path) if isinstance(event, yaml.MappingStartEvent) else _Sequence(path)
+        self._put(event, frame.value)
+        self._stack.append(frame)
+
+    def _path(self) -> Path:
+        if not self._stack:
+            return ()
+        frame = self._stack[-1]
+        return (*frame.path, len(frame.value) if isinstance(frame, _Sequence) else frame.key or "")
+
+    def _put(self, event: yaml.Event, value: JsonValue) -> None:
+        line = _line(event)
+        match self._stack[-1] if self._stack else None:
+            case None:
+                self.root = value
+                self.lines[()] = line
+            case _Sequence() as frame:
+                self.lines[self._path()] = line
+                frame.value.append(value)
+            case _Mapping(key=None) as frame:
+                if not isinstance(value, str):
+                    raise self._error(event, "a key must be a string", "quote it")
+                if value in frame.value:
+                    raise self._error(event, f"the key {value!r} stands twice", "remove one of them")
+                frame.key = value
+                self.lines[self._path()] = line
+            case _Mapping() as frame:
+                frame.value[frame.key or ""] = value
+                frame.key = None
+
+    def _scalar(self, event: yaml.ScalarEvent) -> JsonValue:
+        text: str = event.value
+        if not event.implicit[0]:  # Quoted or a block: a string, whatever it looks like.
+            return text
+        if text in {"null", "~", ""}:
+            return None
+        if text in {"true", "false"}:
+            return text == "true"
+        if _INT.fullmatch(text):
+            return int(text)
+        if _FLOAT.fullmatch(text):
+            return float(text)
+        if _AMBIGUOUS.fullmatch(text):
+            raise self._error(
+                event, f"{text!r} is read differently by different parsers", f'write "{text}" if it is a string'
+            )
+        return text
+
+    def _error(self, event: yaml.Event, message: str, fix: str) -> errors.ConfigError:
+        return errors.ConfigError("parse", f"{message}; {fix}", where=f"{self._where}:{_line(event)}", fix=fix)
+
+
+def _line(event: yaml.Event) -> int:
+    return event.start_mark.line + 1 if event.start_mark else 1
