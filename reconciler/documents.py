@@ -19,7 +19,7 @@ import pydantic
 from pydantic import JsonValue
 from pydantic.alias_generators import to_camel
 
-from . import errors, model, ports, strict_yaml
+from reconciler import errors, model, ports, strict_yaml
 
 API_VERSION = "reconciler/v1"
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}

@@ -11,7 +11,7 @@ from typing import Annotated, NamedTuple, NewType, Self
 import rfc8785
 from pydantic import AfterValidator, BaseModel, ConfigDict, JsonValue, PlainSerializer
 
-from . import errors
+from reconciler import errors
 
 Oid = NewType("Oid", str)  # full Git object id
 Digest = NewType("Digest", str)  # lower-case hex SHA-256

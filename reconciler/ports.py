@@ -8,7 +8,7 @@ from typing import ClassVar, Protocol, TypeVar
 
 from pydantic import BaseModel
 
-from . import model
+from reconciler import model
 
 T = TypeVar("T")
 

@@ -14,7 +14,7 @@ from typing import TypeAlias
 import yaml
 from pydantic import JsonValue
 
-from . import errors, model
+from reconciler import errors, model
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 64

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import pydantic
 
-from .. import model
+from reconciler import model
 
 Code = Literal[
     "halted",

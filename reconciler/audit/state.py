@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import assert_never
 
-from .. import model
-from . import record
+from reconciler import model
+from reconciler.audit import record
 
 FIGHT_WITHIN = timedelta(minutes=1)  # targets.md 1.6
 FIGHT_CORRECTIONS = 5
@@ -80,7 +80,7 @@ class State(model.Value):
         return {n: d for n, d in merge.decision.targets.items() if merge.seq > self.target(n).decision}
 
 
-def fold(state: State, entry: record.Record) -> State:  # noqa: PLR0911 - one return for each kind of event
+def fold(state: State, entry: record.Record) -> State:
     """The next state. Total over events: a new event type does not type-check until it stands here."""
     state = state.model_copy(update={"size": entry.seq + 1})
     event = entry.event
