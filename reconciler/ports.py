@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import ClassVar, Protocol, TypeVar
 
 from pydantic import BaseModel
@@ -165,3 +167,24 @@ class Signer(Protocol):
     def sign(self, message: bytes) -> bytes:
         """64 bytes of Ed25519."""
         ...
+
+
+@dataclass(frozen=True)
+class DriverFacilities:
+    """What the composition root hands to a driver: `entry_point(facilities)` makes one."""
+
+    installation: str  # names ownership marks
+    state: Path  # a private folder of this kind of driver, 0700, made on first use
+    local_roots: tuple[Path, ...]  # what the daemon's configuration lets the local transport write
+    secrets: Secrets
+    clock: Clock
+
+
+@dataclass(frozen=True)
+class GateFacilities:
+    """What the composition root hands to a gate: `entry_point(check, facilities)` makes one."""
+
+    repository: Repository
+    drivers: Drivers
+    clock: Clock
+    production: bool  # the profile: embedded stand-ins are refused where it is true
