@@ -1,0 +1,41 @@
+"""What holds for every test: in CI a skip is a failure, because a part that silently went missing proves nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+
+import pytest
+from support import parts
+
+IN_CI = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
+
+
+def pytest_report_header() -> str:
+    return f"parts: {parts.found()}{'; a skip is a failure' if IN_CI else ''}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if IN_CI and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, and CI=true: {_reason(report)}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    if IN_CI and report.skipped:  # A whole module that skips while it is imported.
+        report.outcome = "failed"
+        report.longrepr = f"skipped, and CI=true: {_reason(report)}"
+    return report
+
+
+def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
+    match report.longrepr:
+        case (str(path), int(line), str(reason)):
+            return f"{path}:{line}: {reason.removeprefix('Skipped: ')}"
+        case other:
+            return str(other)

@@ -1,0 +1,40 @@
+"""The real parts that tests use, and what a test does where one is missing: it skips and names it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+
+import pytest
+
+PACKAGES = {  # command -> Debian package; scripts/test installs these
+    "git": "git",
+    "ssh-keygen": "openssh-client",
+    "gpgv": "gpgv",
+    "gpg": "gnupg",
+}
+
+
+def need(*commands: str) -> None:
+    """Skip the calling test, or module at import, unless all of these commands are on PATH."""
+    missing = [command for command in commands if shutil.which(command) is None]
+    if missing:
+        packages = ", ".join(sorted({PACKAGES.get(command, command) for command in missing}))
+        pytest.skip(f"{', '.join(missing)} not found; install {packages}", allow_module_level=True)
+
+
+def found() -> str:
+    """One line for the head of a test report."""
+    return ", ".join(f"{command} {_version(command)}" for command in PACKAGES)
+
+
+def _version(command: str) -> str:
+    path = shutil.which(command)
+    if path is None:
+        return "missing"
+    if command == "ssh-keygen":  # Has no option that prints its version; the client of the same package has.
+        path = shutil.which("ssh") or path
+    arguments = ["-V"] if path.endswith("ssh") else ["--version"]
+    done = subprocess.run([path, *arguments], capture_output=True, text=True, check=False, timeout=10)
+    line = (done.stdout or done.stderr).partition("\n")[0]
+    return line.split(",")[0].split()[-1] if line else "found"
