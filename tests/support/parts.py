@@ -37,4 +37,5 @@ def _version(command: str) -> str:
     arguments = ["-V"] if path.endswith("ssh") else ["--version"]
     done = subprocess.run([path, *arguments], capture_output=True, text=True, check=False, timeout=10)
     line = (done.stdout or done.stderr).partition("\n")[0]
-    return line.split(",")[0].split()[-1] if line else "found"
+    words = line.split(",")[0].split()
+    return (words[0] if command == "ssh-keygen" else words[-1]) if words else "found"
