@@ -176,6 +176,7 @@ class Desired(_Settings):
     depends_on: tuple[str, ...] = ()
     checks: tuple[Check, ...] = ()
     formerly: str = ""
+    given_back: Mapping[Key, JsonValue] = {}  # not declared here: what a failed change adopted, put back as it was
 
 
 class Snapshot(_Settings):

@@ -23,7 +23,6 @@ Code = Literal[
     "failed",
     "pinned",
     "stuck",
-    "fighting",
 ]
 
 

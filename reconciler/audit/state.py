@@ -42,6 +42,7 @@ class Target(model.Value):
     past: Mapping[model.Digest, model.Time] = {}  # every state that was its confirmed one, and until when
     owned: Mapping[model.Key, str] = {}
     created: frozenset[model.Key] = frozenset()  # since it was confirmed, or by what an operator undoes
+    adopted: Mapping[model.Key, model.Digest] = {}  # since it was confirmed: the snapshot that shows it as it was
     corrections: tuple[tuple[model.Key, model.Time], ...] = ()  # of drift, within FIGHT_WITHIN of the last one
     fighting: frozenset[model.Key] = frozenset()  # corrected too often: somebody else writes them too
     drift: record.Drift | None = None
@@ -280,6 +281,7 @@ def _fold_intent(target: Target, entry: record.Record, event: record.Intent) -> 
     opened = target.open or model.Deployment(
         id=event.deployment, target=event.target, wanted=event.wanted, cause=event.cause, started=entry.at
     )
+    adopted = {k: event.snapshot for k, action in event.actions.items() if action == "adopt"}
     strays = target.confirmed is None or target.confirmed.digest != event.wanted.digest
     recent = tuple((k, at) for k, at in target.corrections if entry.at - at < FIGHT_WITHIN)
     if event.cause is model.Cause.DRIFT:
@@ -290,6 +292,7 @@ def _fold_intent(target: Target, entry: record.Record, event: record.Intent) -> 
             "open": opened.model_copy(update={"unsettled": event.actions}),
             "before": event.before,
             "strayed": target.strayed or strays,
+            "adopted": {**adopted, **target.adopted},
             "corrections": recent,
             "fighting": frozenset(k for k in keys if keys.count(k) > FIGHT_CORRECTIONS),
             "standing": None,
@@ -352,6 +355,7 @@ def _fail(target: Target, ended: model.Deployment, entry: record.Record) -> Targ
 
 
 def _confirm(target: Target, version: model.Version, entry: record.Record) -> Target:
+    went_back = target.last is not None and target.last.closed is not None and target.last.cause is model.Cause.ROLLBACK
     past = {**target.past, version.digest: entry.at}
     if target.confirmed:
         past[target.confirmed.digest] = entry.at
@@ -362,6 +366,8 @@ def _confirm(target: Target, version: model.Version, entry: record.Record) -> Ta
             "before": None,
             "strayed": False,
             "created": frozenset(),
+            "adopted": {},
+            "owned": {k: v for k, v in target.owned.items() if not (went_back and k in target.adopted)},
             "past": past,
             "retry": None,
             "retries": 0,

@@ -1,0 +1,1 @@
+"""Make it so, keep it so."""

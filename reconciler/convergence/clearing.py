@@ -1,0 +1,262 @@
+"""May an accepted merge go out? Every check of every target that it touches, all at once, one deadline (design.md 2 and 8).
+
+Level-triggered: whatever merge the log shows as accepted and not cleared is cleared, after a restart too. Nothing here
+holds up judging, other merges or a target's turn.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+from reconciler import documents, errors, model, ports
+from reconciler.admission import policy
+from reconciler.audit import log, record, state
+
+ALWAYS = ("rollback", "schema")
+PURE = frozenset({"opa", "rollback", "schema"})  # Functions of their input alone.
+BACK_OFF_S = (5.0, 900.0)
+FINDINGS_KEPT = 20  # In the record; all of them are evidence.
+
+
+@dataclass(frozen=True)
+class Suite:
+    """How gates are run: which there are, how long they may take, and side by side on what."""
+
+    gates: ports.Gates
+    concurrency: ports.Concurrency
+    clock: ports.Clock
+    per_gate_s: float = 90
+    within_s: float = 110
+
+
+class Sides(NamedTuple):
+    """One touched target as it was last confirmed (at genesis: taken over), in the merge's first parent, and in the merge."""
+
+    confirmed: documents.TargetDocument | None
+    parent: documents.TargetDocument | None
+    merged: documents.TargetDocument | None
+
+    @property
+    def documents(self) -> tuple[documents.TargetDocument, ...]:
+        return tuple(side for side in self if side)
+
+
+def clear(revision: model.Oid, repository: ports.Repository, audit: log.Log, suite: Suite) -> float | None:
+    """Try to clear one merge and record what is new; return the seconds until the next try, None when that is over.
+
+    Over: passed, overtaken, or a FAIL, until its input changes or somebody asks (`reconcile`). An ERROR is tried again
+    after as long as has already been waited: back-off without a counter, across restarts. Blocks for the gates.
+    """
+    known = audit.state
+    merge = known.pending.get(revision)
+    if merge is None or _failed(merge.results):
+        return None
+    try:
+        sides = read_sides(repository, merge, known)
+        change = make_change(sides, known, revision, head=merge.decision.head)
+        results = _ask(sides, change, repository, known, suite)
+    except errors.ConfigError as exc:  # A document that nobody can read is its own merge's failure, and no one else's.
+        unreadable = model.GateResult(outcome=model.Outcome.FAIL, findings=(model.Reason.of(exc),), check="schema")
+        results = (unreadable.model_copy(update={"targets": tuple(sorted(known.moves(merge)))}),)
+    if (audit.state.moves(merge), audit.state.policies) != (known.moves(merge), known.policies):
+        return 0  # The question has changed meanwhile: ask again.
+    passed = passes(results)
+    if [(r.check, r.outcome) for r in results] != [(r.check, r.outcome) for r in merge.results]:
+        kept = tuple(_keep(r) for r in results)
+        event = record.Clearance(revision=revision, results=tuple(r for r, _ in kept), passed=passed)
+        audit.append(event, evidence=tuple(report for _, report in kept if report))
+    waited_s = (suite.clock.now() - merge.at).total_seconds()
+    return None if passed or _failed(results) else min(max(waited_s, BACK_OFF_S[0]), BACK_OFF_S[1])
+
+
+def preview(
+    decision: record.Decision, repository: ports.Repository, known: state.State, suite: Suite
+) -> tuple[model.GateResult, ...]:
+    """What the gates would say of a merge that is not in history yet. Records nothing.
+
+    Raises: ConfigError when a document of it cannot be read.
+    """
+    merge = state.Merge(decision=decision, seq=known.size, at=suite.clock.now())
+    sides = read_sides(repository, merge, known)
+    change = make_change(sides, known, decision.revision, head=decision.head)
+    return _ask(sides, change, repository, known, suite)
+
+
+def recheck(
+    name: str, version: model.Version, repository: ports.Repository, known: state.State, suite: Suite
+) -> model.ValidationResult:
+    """Why an operator may not go back to this state: not confirmed here within the rollback window, or a pure gate says no today."""
+    document = None
+    if version.revision:
+        document = documents.read_target(repository, version.revision, name, digest=version.digest)
+    rules = _rules(repository, known)
+    if document is None or not _returns(known.target(name), version.digest, rules, suite.clock.now()):
+        message = f"{name}: {version.digest[:12]} was not its confirmed state within the rollback window"
+        return (model.Reason(code="not_confirmed", message=message),)
+    sides = {name: Sides(None, None, document)}
+    change = make_change(sides, known, document.desired.revision)
+    results = _ask(sides, change, repository, known, suite)
+    return tuple(
+        model.Reason(code="gate", message=f"{r.check}: {r.outcome}")
+        for r in results
+        if r.outcome is not model.Outcome.PASS
+    )
+
+
+def passes(results: tuple[model.GateResult, ...]) -> bool:
+    """An empty list never passes."""
+    return bool(results) and all(r.outcome is model.Outcome.PASS for r in results)
+
+
+def read_sides(repository: ports.Repository, merge: state.Merge, known: state.State) -> dict[str, Sides]:
+    """Raises: ConfigError when what is wanted cannot be read. A first parent may be unreadable: this merge may mend it."""
+
+    def read(name: str, version: model.Version | None) -> documents.TargetDocument | None:
+        if version is None or version.revision is None:
+            return None
+        return documents.read_target(repository, version.revision, name, digest=version.digest)
+
+    sides = {}
+    for name, digest in known.moves(merge).items():
+        target, parent = known.target(name), None
+        taken = target.cleared if target.taken_over else None
+        origin = target.confirmed if target.confirmed and target.confirmed.revision else taken
+        with contextlib.suppress(errors.ConfigError):
+            parent = documents.read_target(repository, merge.decision.base, name)
+        merged = model.Version(revision=merge.decision.revision, digest=digest) if digest else None
+        sides[name] = Sides(read(name, origin), parent, read(name, merged))
+    return sides
+
+
+def make_change(
+    sides: Mapping[str, Sides], known: state.State, revision: model.Oid, *, head: model.Oid | None = None
+) -> model.Change:
+    """Not from the merge's first parent: what a blocked merge brought in was never cleared, so the next one carries it."""
+    acknowledged = {
+        name: frozenset(
+            (a.hazard, a.key) for a in s.merged.acknowledge - (s.confirmed.acknowledge if s.confirmed else frozenset())
+        )
+        for name, s in sides.items()
+        if s.merged
+    }
+    return model.Change(
+        revision=revision,
+        head=head,
+        policies=known.policies or revision,
+        targets=frozenset(sides),
+        before={n: s.confirmed.desired for n, s in sides.items() if s.confirmed},
+        after={n: s.merged.desired for n, s in sides.items() if s.merged},
+        acknowledged=acknowledged,
+    )
+
+
+def checks_for(
+    sides: Mapping[str, Sides], rules: policy.Policy, returning: frozenset[str]
+) -> dict[model.Check, frozenset[str]]:
+    """Check -> the targets it concerns: what any side lists, what the policy requires, and `ALWAYS`.
+
+    A change may only add: options that stood before hold, and a check that is dropped runs once more. A target that
+    returns to a state which it had waits for no scanner: only the pure gates are asked again.
+    """
+    asked: dict[model.Check, frozenset[str]] = {}
+    for name in sorted(sides):
+        stood = [side.desired for side in sides[name].documents]
+        listed: dict[tuple[str, str], model.Check] = {}
+        for check in (check for side in stood for check in side.checks):
+            listed.setdefault((check.gate, check.profile), check)
+        required = {*ALWAYS, *(gate for side in stood for gate in rules.required_gates(side.environment))}
+        for gate in sorted(required - {gate for gate, _ in listed}):
+            listed[gate, ""] = model.Check(gate=gate)
+        for check in (c for c in listed.values() if name not in returning or c.gate in PURE):
+            asked[check] = asked.get(check, frozenset()) | {name}
+    return asked
+
+
+def run_checks(
+    asked: Mapping[model.Check, frozenset[str]], change: model.Change, suite: Suite
+) -> tuple[model.GateResult, ...]:
+    """Start all at once and wait for the deadline at most; one result for each check, in their order. Late = ERROR."""
+    within_s = min(suite.per_gate_s, suite.within_s)
+    calls = [_call(check, change.only(targets), suite) for check, targets in asked.items()]
+    answers = suite.concurrency.gather(calls, within_s=within_s)
+    late = _error("late", f"no answer within {within_s:.0f} s")
+    return tuple(
+        (answer or late).model_copy(update={"check": check.title, "targets": tuple(sorted(targets))})
+        for (check, targets), answer in zip(asked.items(), answers, strict=True)
+    )
+
+
+def _ask(
+    sides: Mapping[str, Sides], change: model.Change, repository: ports.Repository, known: state.State, suite: Suite
+) -> tuple[model.GateResult, ...]:
+    """`schema` first: nothing else is called for what its environment limits forbid. Then all the others at once."""
+    rules, now = _rules(repository, known), suite.clock.now()
+    returning = frozenset(
+        n for n, s in sides.items() if s.merged and _returns(known.target(n), s.merged.desired.digest, rules, now)
+    )
+    asked = checks_for(sides, rules, returning)
+    schema = {check: targets for check, targets in asked.items() if check.gate == "schema"}
+    results = run_checks(schema, change, suite)
+    if not passes(results):
+        return results
+    return results + run_checks({c: t for c, t in asked.items() if c not in schema}, change, suite)
+
+
+def _call(check: model.Check, change: model.Change, suite: Suite) -> Callable[[], model.GateResult]:
+    def call() -> model.GateResult:
+        begun = suite.clock.monotonic_s()
+        result = _check(check, change, suite)
+        return result.model_copy(update={"duration_ms": int((suite.clock.monotonic_s() - begun) * 1000)})
+
+    return call
+
+
+def _check(check: model.Check, change: model.Change, suite: Suite) -> model.GateResult:
+    if check.gate not in suite.gates:
+        known = ", ".join(sorted(suite.gates))
+        return _error("unknown_check", f"nobody implements the check {check.title!r}", fix=f"checks here: {known}")
+    try:
+        return suite.gates[check.gate](check).check(change, suite.per_gate_s)
+    except errors.ReconcilerError as exc:
+        return model.GateResult(outcome=model.Outcome.ERROR, findings=(model.Reason.of(exc),))
+    except Exception as exc:  # noqa: BLE001 - a gate that breaks, whatever the way, blocks with its own reason (style.md)
+        return _error("broken", f"the gate broke: {type(exc).__name__}")
+
+
+def _rules(repository: ports.Repository, known: state.State) -> policy.Policy:
+    """Of the newest accepted commit, whatever the merge stood on: a gate asks what is forbidden now."""
+    if known.policies is None:
+        raise errors.ConfigError(
+            "policy", "no policy was ever accepted", fix="pin a genesis that has policies/approval.yaml"
+        )
+    return policy.read_policy(repository, known.policies)
+
+
+def _returns(target: state.Target, digest: model.Digest, rules: policy.Policy, now: datetime) -> bool:
+    """Whether this was the target's confirmed state at some moment of the rollback window."""
+    if target.confirmed is not None and target.confirmed.digest == digest:
+        return True
+    left = target.past.get(digest)
+    return left is not None and (now - left).total_seconds() <= rules.rollback.within
+
+
+def _keep(result: model.GateResult) -> tuple[model.GateResult, bytes]:
+    """What the record keeps of a result, and the whole of it as evidence where that is more."""
+    if len(result.findings) <= FINDINGS_KEPT:
+        return result, b""
+    report = result.canonical()
+    cut = {"findings": result.findings[:FINDINGS_KEPT], "evidence": model.sha256(report)}
+    return result.model_copy(update=cut), report
+
+
+def _error(code: str, message: str, *, fix: str = "") -> model.GateResult:
+    reason = model.Reason(code=code, message=message, fix=fix)
+    return model.GateResult(outcome=model.Outcome.ERROR, findings=(reason,))
+
+
+def _failed(results: tuple[model.GateResult, ...]) -> bool:
+    return any(r.outcome is model.Outcome.FAIL for r in results)

@@ -1,0 +1,382 @@
+"""One target, whatever its kind: look, decide, do one thing, record it. `DeploymentTarget` is what users know."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from reconciler import errors, model, ports
+from reconciler.admission import admitted
+from reconciler.audit import log, record, state
+from reconciler.convergence import deciding, planning
+
+T = TypeVar("T")
+Brakes = Callable[[model.Wanted, state.Target], deciding.Brakes]
+Recheck = Callable[[str, model.Version], model.ValidationResult]
+
+PAUSE_S = 60.0  # Between turns of a target that has no state to look at.
+KEYS_NAMED = 100  # Of a drift; the count is exact.
+
+
+@dataclass(frozen=True)
+class DeployResult:
+    """How taking turns ended: the deployment that closed, and why the target stands still if it does."""
+
+    target: str
+    deployment: model.Deployment | None
+    standing: deciding.Stand | None
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the composition root binds for every target alike."""
+
+    drivers: ports.Drivers
+    audit: log.Log
+    read: admitted.Read
+    brakes: Brakes
+    recheck: Recheck
+    clock: ports.Clock
+    new_id: Callable[[], str]  # of a deployment
+
+
+class DeploymentTarget:
+    """One per target in a process; used by one thread at a time. `turn` is all that the daemon calls."""
+
+    def __init__(self, name: str, around: Surroundings) -> None:
+        self.name = name
+        self.type = ""  # of the state that was asked for last
+        self.last: model.Look | None = None  # None: unknown until observed
+        self.last_plan: model.Plan | None = None
+        self._around = around
+        self._log = around.audit
+        self._made: ports.Driver | None = None
+
+    # --- what users know ---
+
+    def validate(self, config: model.Desired) -> model.ValidationResult:
+        return self._driver(config).validate(config)
+
+    def plan(self, config: model.Desired) -> model.Plan:
+        """Look and plan without the right to write, by the same two calls as a deployment. Every hazard shows.
+
+        Raises: ConfigError(preview) where the connection is not the accepted one: it could point anywhere.
+        """
+        known = self._log.state.target(self.name)
+        if known.cleared is None or self._around.read(self.name, known.cleared).state.connection != config.connection:
+            message = f"{self.name}: its connection was not accepted; only contents can be compared"
+            raise errors.ConfigError("preview", message, fix="merge the connection first")
+        wanted = admitted.Admitted(config)
+        look = self._driver(config).observe(config, known.owned, config.deadlines.command_s)
+        return planning.make_plan(config, look, self._guards(wanted, known))
+
+    def deploy(self, config: model.Desired) -> DeployResult:
+        """Take turns until this state is confirmed, has failed or stands still. Blocks; the daemon never calls it.
+
+        Raises: ConfigError(not_cleared) when it is not the state that the log shows as accepted and cleared.
+        """
+        cleared = self._log.state.target(self.name).cleared
+        if cleared is None or cleared.digest != config.digest:
+            raise errors.ConfigError("not_cleared", f"{self.name}: this is not the state that was accepted and cleared")
+        return self._take_turns(config.digest)
+
+    def rollback(
+        self, deployment: str, *, actor: str, reason: str, acknowledged: tuple[tuple[str, model.Key], ...] = ()
+    ) -> DeployResult:
+        """Pin what was there before that deployment, and take turns. Nothing else is special about going back.
+
+        Raises: ConfigError(not_pinnable) as `pin`.
+        """
+        back = self.pin(deployment, actor=actor, reason=reason, acknowledged=acknowledged)
+        return self._take_turns(back.digest)
+
+    def pin(
+        self, deployment: str, *, actor: str, reason: str, acknowledged: tuple[tuple[str, model.Key], ...] = ()
+    ) -> model.Version:
+        """Record that an operator wants the state before that deployment; the next turns go there.
+
+        Raises: ConfigError(not_pinnable) when that was not confirmed here within the rollback window, or a pure gate says
+        no today; ConfigError(no_deployment) when the log does not know it or it is another target's.
+        """
+        intent = self._log.intent(deployment)
+        if intent.target != self.name:
+            raise errors.ConfigError(
+                "no_deployment", f"{deployment} is a deployment of {intent.target}, not of {self.name}"
+            )
+        if reasons := self._around.recheck(self.name, intent.before):
+            message = "; ".join(r.message for r in reasons)
+            raise errors.ConfigError("not_pinnable", message, fix="revert the merge in Git instead")
+        event = record.Operator(
+            actor=actor,
+            verb="rollback",
+            target=self.name,
+            reason=reason,
+            deployment=deployment,
+            pin=intent.before,
+            acknowledged=acknowledged,
+        )
+        self._log.append(event, actor=actor)
+        return intent.before
+
+    def health(self) -> model.Health:
+        return self.last.health if self.last else model.Health.UNKNOWN
+
+    def drift(self) -> model.Plan | None:
+        """The plan of the last look; None until there was one."""
+        return self.last_plan
+
+    def _take_turns(self, digest: model.Digest) -> DeployResult:
+        ended: model.Deployment | None = None
+        while True:
+            move, in_s = self.turn()
+            known = self._log.state.target(self.name)
+            if isinstance(move, deciding.Close) and known.last and known.last.wanted.digest == digest:
+                ended = known.last
+            match move:
+                case deciding.Stand():
+                    return DeployResult(self.name, ended, move)
+                case deciding.Rest(standing=standing):
+                    return DeployResult(self.name, ended, standing)
+                case deciding.Wait() if known.open is None:  # Nothing of ours is under way.
+                    return DeployResult(self.name, ended, None)
+                case _:
+                    self._around.clock.sleep(in_s)
+
+    # --- what the daemon calls ---
+
+    def turn(self) -> tuple[deciding.Move, float]:
+        """Look, decide, and do at most one write; return the move and the seconds until the next turn.
+
+        Restart recovery is this function: it knows nothing that is not in the log or on the target.
+
+        Raises: AuditError, which ends the process; TransientError(leased). Every other failure is a move.
+        """
+        self._log.lease(f"target:{self.name}")
+        known = self._log.state.target(self.name)
+        goal = deciding.wanted_now(known)
+        if isinstance(goal, deciding.Stand) and not known.open:
+            self._stand(known, goal)
+            return goal, PAUSE_S
+        try:
+            wanted = self._aim(known, goal)
+        except (errors.ConfigError, errors.TransientError) as exc:
+            unreadable = deciding.Stand("blocked", (model.Reason.of(exc),))
+            self._stand(known, unreadable)
+            return unreadable, PAUSE_S
+        look = self._look(wanted.state, known)
+        self.last, self.last_plan = look, planning.make_plan(wanted.state, look, self._guards(wanted, known))
+        brakes = self._around.brakes(wanted.state, known)
+        move = deciding.decide(wanted, known, look, brakes, now=self._around.clock.now())
+        self._report_drift(wanted.state, known, self.last_plan)
+        move = self._act(wanted.state, known, look, move)
+        return move, self._soon_s(move, wanted.state)
+
+    def close(self) -> None:
+        """Let go of the connection; the next turn makes a new one."""
+        made, self._made = self._made, None
+        if made:
+            made.close()
+
+    def _aim(self, known: state.Target, goal: model.Version | deciding.Stand) -> admitted.Admitted:
+        """What to look at: an open deployment's own state, for what became of its writes is asked of no other.
+
+        Over the connection that is wanted now, though: the merge that supersedes it may be the one that mends it.
+        """
+        read = self._around.read
+        if known.open is None:
+            if isinstance(goal, deciding.Stand):
+                raise errors.ConfigError(goal.code, f"{self.name}: there is no state to look at")
+            return self._giving_back(read(self.name, goal), known)
+        aim = self._giving_back(read(self.name, known.open.wanted), known)
+        if isinstance(goal, model.Version) and goal.digest != known.open.wanted.digest:
+            new = read(self.name, goal).state
+            if new.kind == aim.state.kind:
+                mended = aim.state.model_copy(update={"connection": new.connection})
+                return admitted.Admitted(state=mended, acknowledged=aim.acknowledged)
+        return aim
+
+    def _giving_back(self, aim: admitted.Admitted, known: state.Target) -> admitted.Admitted:
+        """On the way back, what the failed change adopted is wanted as it was before."""
+        wanted = aim.state
+        if not known.adopted or not isinstance(wanted, model.Desired):
+            return aim
+        if deciding.cause_of(wanted, known) is not model.Cause.ROLLBACK:
+            return aim
+        there = {
+            key: model.Snapshot.model_validate_json(self._log.evidence(digest)).resources.get(key)
+            for key, digest in known.adopted.items()
+        }
+        back = {key: value for key, value in there.items() if value is not None}
+        return admitted.Admitted(wanted.model_copy(update={"given_back": back}), acknowledged=aim.acknowledged)
+
+    def _guards(self, wanted: admitted.Admitted, known: state.Target) -> planning.Guards:
+        claimed = self._around.brakes(wanted.state, known).claimed
+        return deciding.guards(wanted, known, deciding.cause_of(wanted.state, known), claimed)
+
+    def _look(self, wanted: model.Wanted, known: state.Target) -> model.Look:
+        deadline_s = wanted.deadlines.connect_s + wanted.deadlines.command_s
+        look = self._ask(lambda: self._driver(wanted).observe(wanted, known.owned, deadline_s))
+        if isinstance(look, model.Look):
+            return look
+        unknown = model.Health.UNKNOWN
+        return model.Look(observations=(), fingerprint=model.Digest(""), health=unknown, errors={model.Key(""): look})
+
+    def _act(self, wanted: model.Wanted, known: state.Target, look: model.Look, move: deciding.Move) -> deciding.Move:
+        """Do what was decided; the only function that writes to a target or moves its part of the log."""
+        match move:
+            case deciding.Write():
+                self._write(wanted, known, look, move)
+            case deciding.Settle() if known.open:
+                owned = _owned_by_look(known.open.unsettled, look)
+                settled = record.Applied(
+                    deployment=known.open.id, target=self.name, results=(), owned=owned, recovered=True
+                )
+                self._log.append(settled)
+            case deciding.Close():
+                return self._close(wanted, known, look, move)
+            case deciding.Rest(standing=standing):
+                self._confirm(wanted, known, look)
+                self._stand(known, standing)
+            case deciding.Stand():
+                self._stand(known, move)
+            case deciding.Wait() | deciding.Settle():
+                pass
+        return move
+
+    def _write(self, wanted: model.Wanted, known: state.Target, look: model.Look, write: deciding.Write) -> None:
+        """Intent, then write, then what became of it. Nothing between the three may fail silently."""
+        there = model.Snapshot(
+            target=self.name,
+            kind=wanted.kind,
+            connection=wanted.connection,
+            deadlines=wanted.deadlines,
+            probes=wanted.probes,
+            resources={o.key: o.actual for o in look.observations if not planning.unreadable(o.key, look)},
+        )
+        intent = record.Intent(
+            deployment=known.open.id if known.open else self._around.new_id(),
+            target=self.name,
+            cause=write.cause,
+            decisions=tuple(seq for seq in known.decisions if seq <= known.decision) or (known.decision,),
+            wanted=_version(wanted),
+            clearance=known.clearance,
+            plan=write.plan.sha256(),
+            snapshot=there.digest,
+            actions={s.key: s.action for s in write.stage.steps},
+            before=known.confirmed or known.before or model.Version(revision=None, digest=there.digest),
+        )
+        evidence = (write.plan.canonical(), there.canonical())
+        permit = self._log.permit(intent, evidence=evidence, deadline_s=wanted.deadlines.stage_s)
+        results = self._ask(lambda: self._driver(wanted).apply(wanted, write.stage, permit))
+        if isinstance(results, model.Reason) or any(r.effect is model.Effect.UNKNOWN for r in results):
+            return  # A write may have landed: the next turn settles it by looking.
+        owned = _owned_by(write.stage, results)
+        applied = record.Applied(deployment=intent.deployment, target=self.name, results=results, owned=owned)
+        self._log.append(applied)
+
+    def _close(
+        self, wanted: model.Wanted, known: state.Target, look: model.Look, close: deciding.Close
+    ) -> deciding.Move:
+        """Confirm a success first; a target that took it back, or that cannot be asked until the deadline, makes it a failure."""
+        deployment = known.open
+        if deployment is None:
+            return deciding.Wait(0)
+        if close.closed is model.Closed.SUCCEEDED:
+            kept = self._ask(lambda: self._driver(wanted).confirm(wanted, deployment.id))
+            if isinstance(kept, model.Reason):
+                if self._around.clock.now() < deployment.due(wanted):
+                    return deciding.Wait(deciding.LOOK_AGAIN_S)
+                close = deciding.Close(model.Closed.FAILED, (kept,))
+            elif not kept:
+                too_late = model.Reason(
+                    code="reverted", message="the target took the change back before it was confirmed"
+                )
+                close = deciding.Close(model.Closed.FAILED, (too_late,))
+        outcome = record.Outcome(
+            deployment=deployment.id,
+            target=self.name,
+            closed=close.closed,
+            reasons=close.reasons[:KEYS_NAMED],
+            fingerprint=look.fingerprint,
+            health=look.health,
+            started=deployment.started,
+        )
+        self._log.append(outcome)
+        return close
+
+    def _confirm(self, wanted: model.Wanted, known: state.Target, look: model.Look) -> None:
+        """A look found the state true that the log did not know as confirmed."""
+        if known.strayed or known.confirmed is None or known.confirmed.digest != wanted.digest:
+            event = record.Confirmed(target=self.name, version=_version(wanted), fingerprint=look.fingerprint)
+            self._log.append(event)
+
+    def _report_drift(self, wanted: model.Wanted, known: state.Target, plan: model.Plan) -> None:
+        """Record that a resting target moved, and that what moved is back; once for each set of keys."""
+        if known.open or deciding.cause_of(wanted, known) is not model.Cause.DRIFT or known.taken_over:
+            return
+        keys = tuple(sorted(step.key for step in plan.steps))
+        seen = record.Drift(target=self.name, keys=keys[:KEYS_NAMED], count=len(keys))
+        if seen != (known.drift or record.Drift(target=self.name, keys=(), count=0)):
+            self._log.append(seen)
+
+    def _driver(self, wanted: model.Wanted) -> ports.Driver:
+        if self._made is None or self.type != wanted.kind:
+            self.close()
+            if wanted.kind not in self._around.drivers:
+                fix = f"types here: {', '.join(sorted(self._around.drivers))}"
+                raise errors.ConfigError("kind", f"{self.name}: nobody drives targets of type {wanted.kind!r}", fix=fix)
+            self.type, self._made = wanted.kind, self._around.drivers[wanted.kind]()
+        return self._made
+
+    def _ask(self, call: Callable[[], T]) -> T | model.Reason:
+        """The one place for a driver's failures (style.md). A connection that raised anything is thrown away."""
+        try:
+            return call()
+        except errors.AuditError:
+            raise
+        except errors.ReconcilerError as exc:
+            self.close()
+            return model.Reason.of(exc)
+        except Exception as exc:  # noqa: BLE001 - a driver that breaks, whatever the way, must not take the daemon along
+            self.close()
+            return model.Reason(code="driver", message=f"the driver broke: {type(exc).__name__}")
+
+    def _stand(self, known: state.Target, stand: deciding.Stand | None) -> None:
+        """Record a transition; the same standing at every interval is no news."""
+        standing = record.Standing(
+            target=self.name,
+            code=stand.code if stand else None,
+            reasons=stand.reasons[:KEYS_NAMED] if stand else (),
+            until=stand.until if stand else None,
+        )
+        if standing != (known.standing or record.Standing(target=self.name, code=None)):
+            self._log.append(standing)
+
+    def _soon_s(self, move: deciding.Move, wanted: model.Wanted) -> float:
+        """The interval, or the moment at which a standing ends by itself."""
+        soon = deciding.soon_s(move, wanted)
+        until = move.until if isinstance(move, deciding.Stand) else None
+        if until is None:
+            return soon
+        return min(soon, max(1.0, (until - self._around.clock.now()).total_seconds()))
+
+
+def _version(wanted: model.Wanted) -> model.Version:
+    revision = wanted.revision if isinstance(wanted, model.Desired) else None
+    return model.Version(revision=revision, digest=wanted.digest)
+
+
+def _owned_by(stage: model.Stage, results: tuple[model.StepResult, ...]) -> dict[model.Key, str | None]:
+    gone = {s.key for s in stage.steps if s.action == "delete"}
+    done = (model.Effect.CHANGED, model.Effect.UNCHANGED)
+    return {r.key: None if r.key in gone else r.identity for r in results if r.effect in done}
+
+
+def _owned_by_look(keys: Mapping[model.Key, str], look: model.Look) -> dict[model.Key, str | None]:
+    """After a lost result: of the keys that the intent names, those that now are as wanted were written by us."""
+    return {
+        seen.key: seen.identity if seen.actual is not None else None
+        for seen in look.observations
+        if seen.key in keys and not seen.steps
+    }
