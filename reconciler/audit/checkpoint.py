@@ -1,0 +1,135 @@
+"""A checkpoint: size and root of the log as a C2SP signed note (tlog-checkpoint, signed-note). Where notes are kept is not here.
+
+reconciler.example/prod-emea
+3
+<base64 of the root>
+
+— reconciler.example/prod-emea <base64 of keyid and signature>
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+
+from cryptography import exceptions
+from cryptography.hazmat.primitives.asymmetric import ed25519
+
+from reconciler import errors, model, ports
+from reconciler.audit import chain
+
+_ED25519 = b"\x01"  # C2SP signed-note, signature types
+_SIGNATURE = re.compile(r"— (?P<name>[^ +]+) (?P<blob>[A-Za-z0-9+/]+=*)")
+_LINES = 3  # origin, size, root; C2SP allows more, we write none and know none
+_MAX_NOTE_BYTES = 16 * 1024  # Ours have 300; the rest is room for witnesses.
+
+
+class Checkpoint(model.Value):
+    """What a note says, once its signature was found good."""
+
+    origin: str
+    size: int
+    root: bytes
+
+
+def check_origin(origin: str) -> None:
+    """Raises: ConfigError for a name that a signed note cannot bear."""
+    if not origin or re.search(r"[\s+\x00-\x1f]", origin):
+        raise errors.ConfigError(
+            "origin",
+            f"{origin!r} cannot name a log",
+            fix="use a name such as reconciler.example/prod: no space, no '+'",
+        )
+
+
+def sign(origin: str, size: int, root: bytes, signer: ports.Signer) -> str:
+    text = f"{origin}\n{size}\n{_base64(root)}\n"
+    blob = _key_id(origin, signer.public) + signer.sign(text.encode())
+    return f"{text}\n— {origin} {_base64(blob)}\n"
+
+
+def open_note(note: str, origin: str, public: bytes) -> Checkpoint:
+    """Read a note whose signature by this key under this name is good; lines by other keys are ignored.
+
+    Raises: AuditError(log_broken).
+    """
+    text, separator, signatures = note.partition("\n\n")
+    lines = text.split("\n")
+    if not separator or len(lines) != _LINES or lines[0] != origin or len(note) > _MAX_NOTE_BYTES:
+        raise _bad("it is no checkpoint of this log")
+    if not _signed(f"{text}\n".encode(), signatures, origin, public):
+        raise _bad("it has no good signature of the log's key")
+    if not re.fullmatch(r"0|[1-9][0-9]{0,15}", lines[1]):
+        raise _bad("its size is no number")
+    return Checkpoint(origin=origin, size=int(lines[1]), root=_decode(lines[2], 32))
+
+
+def check_end(end: chain.Chain, newest: Checkpoint) -> None:
+    """Whether the newest checkpoint covers exactly this log.
+
+    Raises: AuditError(log_truncated | log_foreign_row | log_broken).
+    """
+    if end.size < newest.size:
+        raise errors.AuditError(
+            "log_truncated",
+            f"the log ends before record {end.size}, its newest checkpoint covers {newest.size} records",
+            where=f"record {end.size}",
+            fix="restore the newest backup, or start a new log that says so: recover --log",
+        )
+    if end.size > newest.size:
+        raise errors.AuditError(
+            "log_foreign_row",
+            f"no checkpoint covers it; {end.size - newest.size} rows were inserted by somebody else",
+            where=f"record {newest.size}",
+            fix="find out who may write to the database: audit verify",
+        )
+    if end.root != newest.root:
+        raise errors.AuditError(
+            "log_broken", "the records do not have the root that was signed", where=f"records 0 to {end.size - 1}"
+        )
+
+
+def verify_signature(message: bytes, signature: bytes, public: bytes) -> bool:
+    try:
+        ed25519.Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
+    except exceptions.InvalidSignature:
+        return False
+    return True
+
+
+def _signed(text: bytes, signatures: str, origin: str, public: bytes) -> bool:
+    if not signatures.endswith("\n"):
+        raise _bad("its last signature line is cut off")
+    for line in signatures[:-1].split("\n"):
+        found = _SIGNATURE.fullmatch(line)
+        if found is None:
+            raise _bad("a signature line is malformed")
+        blob = _decode(found["blob"])
+        # Only our own key's line is judged; a witness's line, or another algorithm's, says nothing to us.
+        if found["name"] == origin and blob[:4] == _key_id(origin, public):
+            return verify_signature(text, blob[4:], public)
+    return False
+
+
+def _key_id(origin: str, public: bytes) -> bytes:
+    return hashlib.sha256(origin.encode() + b"\n" + _ED25519 + public).digest()[:4]
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+def _decode(text: str, size_bytes: int | None = None) -> bytes:
+    try:
+        content = base64.b64decode(text, validate=True)
+    except binascii.Error as exc:
+        raise _bad("it holds a line that is not base64") from exc
+    if size_bytes is not None and len(content) != size_bytes:
+        raise _bad(f"its root does not have {size_bytes} bytes")
+    return content
+
+
+def _bad(why: str) -> errors.AuditError:
+    return errors.AuditError("log_broken", f"the checkpoint cannot be trusted: {why}")

@@ -1,0 +1,335 @@
+"""The one durable state we own: append, and the state that follows. One commit point; see trust.md 9.2.
+
+Not here: the tables and triggers (`schema`, `storage`), the verification of a whole log (`verification`), queries (`query`).
+"""
+
+from __future__ import annotations
+
+import collections
+import secrets
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableSequence, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+import sqlalchemy as sa
+
+from reconciler import errors, model, ports
+from reconciler.audit import (
+    body,
+    cached_fold,
+    chain,
+    checkpoint,
+    identity,
+    lease,
+    merkle,
+    record,
+    schema,
+    state,
+    storage,
+    subject,
+)
+
+CACHE_EVERY = 1_000  # records; a restart folds at most so many
+_PAGE_ROWS = 500
+_REFUSALS = frozenset({"leased", "lease_lost", "record_form", "record_size"})  # before anything was written
+
+Subscriber = Callable[[record.Record, state.State], None]
+
+
+class _Head(NamedTuple):
+    chain: chain.Chain
+    state: state.State
+
+
+class _Writing(NamedTuple):
+    """What one transaction has come to; published when it is durable."""
+
+    chain: chain.Chain
+    state: state.State
+    records: tuple[record.Record, ...] = ()  # new to this object: first those that others wrote
+
+
+class Log:
+    """Written by the holders of its leases, one for each scope; read by any number. `state` is replaced after each commit.
+
+    After an append that raised for any other reason than a refusal before the first write (`lease_lost`, `record_form`,
+    `record_size`) nobody knows whether it was kept: this object then refuses every further append. A restart finds out.
+    """
+
+    def __init__(
+        self,
+        engine: sa.Engine,
+        clock: ports.Clock,
+        *,
+        holder: str,
+        signer: ports.Signer,
+        origin: str,
+        daemon_info: Mapping[str, str] | None = None,
+        random: identity.Random = secrets.token_bytes,
+    ) -> None:
+        """Open the log and check it: its schema, every record since the cached state, the newest checkpoint.
+
+        `holder`: host, process and start; the `node` of every record. `origin`: the log's name, one for each installation.
+        `daemon_info`: `version` and `config_sha256`. `random`: for ids; a simulation gives a seeded one.
+
+        Raises: AuditError(schema | log_broken | log_truncated | log_foreign_row); ConfigError(origin | store).
+        """
+        checkpoint.check_origin(origin)
+        self._store, self._clock, self._random = storage.Store(engine), clock, random
+        self._holder, self._signer, self._origin, self._daemon = holder, signer, origin, dict(daemon_info or {})
+        self._lock = threading.Lock()
+        self._subscribers: list[Subscriber] = []
+        self._epochs: dict[str, tuple[int, datetime]] = {}
+        self._dead = ""  # why no further append is taken
+        self._store.open()
+        with _storage_errors("log_open", "the audit log could not be read"), self._store.reading() as connection:
+            end, known = cached_fold.load(connection, origin, signer.public) or (chain.Chain(), state.State())
+            self._cached = end.size
+            # None of them is kept: without a usable cache these are all records there are.
+            self._chain, self.state = _follow(connection, _Head(end, known), collections.deque(maxlen=0))
+            self._check_end(connection, self._chain)
+
+    @property
+    def size(self) -> int:
+        return self.state.size
+
+    def subscribe(self, subscriber: Subscriber) -> None:
+        """Call back for each record after its commit, outside the lock: wake-ups, metrics, notifications.
+
+        Records that other processes wrote come too, when this one finds them. A subscriber must not raise.
+        """
+        self._subscribers.append(subscriber)
+
+    def lease(self, scope: str, *, for_s: float = 120) -> None:
+        """Become, or stay, the only writer of `watch` or `target:NAME`. Whoever held it before can append there no more,
+        and all that it wrote has been folded when this returns. Cheap while more than half of the time is left.
+
+        Raises: TransientError(leased) while another holder's time runs; AuditError.
+        """
+        now = self._clock.now()
+        with self._lock:
+            mine, ends = self._epochs.get(scope, (0, now))
+            if ends - now > timedelta(seconds=for_s / 2):
+                return
+            until = now + timedelta(seconds=for_s)
+            with self._transaction() as connection:
+                epoch = lease.take(connection, scope, self._holder, mine, (now, until))
+                caught_up = self._catch_up(connection)
+            self._epochs[scope] = (epoch, until)
+            after = self._publish(caught_up)
+        self._tell(caught_up.records, after)
+
+    def append(self, *events: record.Event, evidence: Iterable[bytes] = (), actor: str = "daemon") -> state.State:
+        """Commit events, their evidence, tree nodes and a signed checkpoint in one transaction. Blocks until durable.
+
+        Returns the state right after the last of them.
+
+        Raises: AuditError; then nothing more may be written anywhere.
+        """
+        with self._lock:
+            with self._transaction() as connection:
+                written = self._write(connection, self._catch_up(connection), events, actor)
+                _keep_evidence(connection, evidence)
+                caches = written.chain.size - self._cached >= CACHE_EVERY
+                if caches:
+                    self._save_fold(connection, written)
+            if caches:
+                self._cached = written.chain.size
+            after = self._publish(written)
+        self._tell(written.records, after)
+        return after
+
+    def permit(self, intent: record.Intent, *, evidence: Iterable[bytes] = (), deadline_s: float) -> model.Permit:
+        """Record an intent and return the leave to write it: there is no other way to a Permit.
+
+        Raises: as `append`.
+        """
+        after = self.append(intent, evidence=evidence)
+        epoch = self._epochs[record.scope(intent)][0]
+        return model.Permit(deployment=intent.deployment, epoch=epoch, seq=after.size - 1, deadline_s=deadline_s)
+
+    def records(self, *, after: int = -1, before: int | None = None) -> Iterator[record.Record]:
+        """The records with after < seq < before, oldest first, as they are stored. The log may grow meanwhile."""
+        last, column = after, schema.log.c
+        while True:
+            page = sa.select(column.seq, column.body).where(column.seq > last).order_by(column.seq).limit(_PAGE_ROWS)
+            if before is not None:
+                page = page.where(column.seq < before)
+            with self._store.reading() as connection:
+                rows = connection.execute(page).all()
+            if not rows:
+                return
+            for row in rows:
+                yield record.Record.model_validate_json(row.body)
+            last = rows[-1].seq
+
+    def intent(self, deployment: str) -> record.Intent:
+        """The intent that opened this deployment.
+
+        Raises: ConfigError(no_deployment).
+        """
+        about = schema.subject.c
+        with self._store.reading() as connection:
+            found = sa.select(about.seq).where(about.kind == "deployment", about.value == deployment)
+            first = connection.scalar(found.order_by(about.seq).limit(1))
+        # The index is only a cache: what it points to is read and compared.
+        for entry in self.records(after=first - 1, before=first + 1) if first is not None else ():
+            if isinstance(entry.event, record.Intent) and entry.event.deployment == deployment:
+                return entry.event
+        raise errors.ConfigError("no_deployment", f"{deployment} is not in the log", fix="see: get deployments")
+
+    def evidence(self, digest: model.Digest) -> bytes:
+        """The content that has this digest, hashed again.
+
+        Raises: AuditError(evidence_missing | evidence_broken).
+        """
+        with self._store.reading() as connection:
+            content = connection.scalar(sa.select(schema.evidence.c.content).where(schema.evidence.c.digest == digest))
+        if not isinstance(content, bytes):
+            raise errors.AuditError("evidence_missing", "the store has no such evidence", where=digest)
+        if model.sha256(content) != digest:
+            raise errors.AuditError("evidence_broken", "what is stored has another digest", where=digest)
+        return content
+
+    def close(self) -> None:
+        """Keep the state for the next start and give the leases back. No append is taken afterwards; repeatable."""
+        with self._lock:
+            if self._dead:
+                return
+            with self._transaction() as connection:
+                now = self._catch_up(connection)
+                if now.chain.size > self._cached:
+                    self._save_fold(connection, now)
+                for scope, (epoch, _) in self._epochs.items():
+                    lease.give_back(connection, scope, epoch, self._clock.now())
+            self._dead = "it was closed"
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sa.Connection]:
+        """One write transaction. Whatever ends it but a refusal or a commit leaves this object dead, kill -9 included."""
+        if self._dead:
+            raise errors.AuditError(
+                "log_closed", f"the log takes no append: {self._dead}", fix="start the process again"
+            )
+        self._dead = "an earlier append failed, and may or may not have been kept"
+        try:
+            with (
+                _storage_errors("log_append", "the audit log could not be appended to"),
+                self._store.writing() as connection,
+            ):
+                yield connection
+        except errors.ReconcilerError as exc:
+            if exc.code in _REFUSALS:
+                self._dead = ""
+            raise
+        self._dead = ""
+
+    def _catch_up(self, connection: sa.Connection) -> _Writing:
+        """What holders of other scopes appended since: followed, folded, and covered by their checkpoint."""
+        others: list[record.Record] = []
+        head = _follow(connection, _Head(self._chain, self.state), others)
+        if others:
+            self._check_end(connection, head.chain)
+        return _Writing(*head, tuple(others))
+
+    def _check_end(self, connection: sa.Connection, end: chain.Chain) -> None:
+        """An append is one transaction, so the newest checkpoint covers exactly what is there."""
+        newest = sa.select(schema.checkpoint.c.note).order_by(schema.checkpoint.c.size.desc()).limit(1)
+        note = connection.scalar(newest)
+        if note is None and end.size == 0:
+            return
+        if note is None:
+            raise errors.AuditError("log_foreign_row", "it has no checkpoint", where="record 0")
+        checkpoint.check_end(end, checkpoint.open_note(str(note), self._origin, self._signer.public))
+
+    def _write(
+        self, connection: sa.Connection, start: _Writing, events: Sequence[record.Event], actor: str
+    ) -> _Writing:
+        if not events:
+            return start
+        end, known, kept, nodes = start.chain, start.state, list[record.Record](), list[merkle.Node]()
+        rows: list[chain.Row] = []
+        for event in events:
+            row = self._frame(connection, end, event, actor)
+            end, completed = end.add(row.leaf)
+            # What is folded is what is stored, not what was handed in: a restart comes to the same state.
+            kept.append(record.Record.model_validate_json(row.body))
+            known = state.fold(known, kept[-1])
+            nodes += completed
+            rows.append(row)
+        _insert(connection, schema.log, [row._asdict() for row in rows])
+        _insert(connection, schema.node, [node._asdict() for node in nodes])
+        _insert(connection, schema.subject, subject.rows(kept))
+        note = checkpoint.sign(self._origin, end.size, end.root, self._signer)
+        _insert(connection, schema.checkpoint, [{"size": end.size, "note": note}])
+        return _Writing(end, known, (*start.records, *kept))
+
+    def _frame(self, connection: sa.Connection, end: chain.Chain, event: record.Event, actor: str) -> chain.Row:
+        """The row of one event at the end of this chain.
+
+        Raises: AuditError(lease_lost | record_form | record_size).
+        """
+        scope = record.scope(event)
+        epoch = connection.scalar(sa.select(schema.lease.c.epoch).where(schema.lease.c.scope == scope))
+        if epoch is None or epoch != self._epochs.get(scope, (0,))[0]:
+            raise errors.AuditError("lease_lost", f"{scope} is written by another process", fix="end this one")
+        at = self._clock.now()
+        entry = record.Record(
+            seq=end.size,
+            scope=scope,
+            epoch=epoch,
+            prev=model.Digest(end.prev.hex()),
+            id=identity.uuid7(at, self._random),
+            at=at,
+            node=self._holder,
+            actor=actor,
+            daemon=self._daemon,
+            event=event,
+        )
+        content = body.body_of(entry)
+        return chain.Row(end.size, scope, epoch, end.prev, merkle.leaf(content), content.decode())
+
+    def _save_fold(self, connection: sa.Connection, written: _Writing) -> None:
+        cached_fold.save(connection, written.chain, written.state, self._origin, self._signer)
+
+    def _publish(self, written: _Writing) -> state.State:
+        self._chain, self.state = written.chain, written.state
+        return written.state
+
+    def _tell(self, records: Sequence[record.Record], after: state.State) -> None:
+        for entry in records:
+            for subscriber in self._subscribers:
+                subscriber(entry, after)
+
+
+def _follow(connection: sa.Connection, start: _Head, found: MutableSequence[record.Record]) -> _Head:
+    """Check and fold every row from this head on; they are added to `found`."""
+    end, known = start
+    rows = sa.select(schema.log).where(schema.log.c.seq >= end.size).order_by(schema.log.c.seq)
+    for row in connection.execute(rows):
+        end, entry = end.follow(chain.Row(*row))
+        known = state.fold(known, entry)
+        found.append(entry)
+    return _Head(end, known)
+
+
+def _keep_evidence(connection: sa.Connection, contents: Iterable[bytes]) -> None:
+    rows = [{"digest": model.sha256(content), "content": content} for content in contents]
+    if rows:
+        connection.execute(schema.evidence.insert().prefix_with("OR IGNORE"), rows)
+
+
+def _insert(connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, object]]) -> None:
+    if rows:
+        connection.execute(table.insert(), rows)
+
+
+@contextmanager
+def _storage_errors(code: str, message: str) -> Iterator[None]:
+    try:
+        yield
+    except sa.exc.SQLAlchemyError as exc:
+        # The driver's words, not SQLAlchemy's: those quote the statement with all that was to be logged.
+        raise errors.AuditError(code, f"{message}: {getattr(exc, 'orig', None) or type(exc).__name__}") from exc
