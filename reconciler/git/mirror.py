@@ -1,0 +1,186 @@
+"""`ports.Source`: one bare mirror of the watched repository in the state folder, and the only network call of admission.
+
+The mirror is made by us and looked over before every use; it is read through `repository.GitRepository`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from reconciler import errors, model
+from reconciler.git import process, repository, store, trees
+
+TIP = "refs/incoming/tip"
+_LOCK_WAIT_S = 30
+# Each of these would change what the objects mean, or where they come from, behind our back.
+_FOREIGN = (
+    "shallow",
+    "commondir",
+    "config.worktree",
+    "info/grafts",
+    "info/attributes",
+    "objects/info/alternates",
+    "objects/info/http-alternates",
+)
+_QUIET = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--no-recurse-submodules")
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What is mirrored. Raises ConfigError(ref) for a ref that may not be watched."""
+
+    remote: process.Remote
+    ref: str
+    object_format: str = "sha1"
+
+    def __post_init__(self) -> None:
+        process.check_ref(self.ref)
+
+
+class Mirror:
+    """Fetches; one writer at a time, in this process and beside it. `repository` reads what was fetched."""
+
+    def __init__(
+        self,
+        git_dir: Path,
+        watched: Watched,
+        *,
+        limits: trees.Limits = trees.DEFAULT_LIMITS,
+        process_limits: process.ProcessLimits = process.DEFAULT_LIMITS,
+    ) -> None:
+        """Make the mirror where there is none yet.
+
+        Raises: AuditError(repo_config) where what is there is not as we made it.
+        """
+        self._git_dir = git_dir.absolute()
+        self._watched = watched
+        self._thread_lock = threading.Lock()
+        home = self._git_dir.with_name(self._git_dir.name + ".home")
+        home.mkdir(parents=True, exist_ok=True)
+        with self._locked():
+            if not self._git_dir.exists():
+                store.make_bare(self._git_dir, watched.object_format)
+            self._check()
+        self._git = process.GitProcess(
+            self._git_dir, home=home, object_format=watched.object_format, limits=process_limits
+        )
+        self.repository = repository.GitRepository(self._git_dir, limits=limits, process_limits=process_limits)
+
+    def fetch(self, after: model.Oid, heads: frozenset[model.Oid]) -> model.Oid:
+        """As the port says. The refs of approvals come in a second round trip, only where there are heads that need them.
+
+        Raises: as the port, and AuditError(repo_config).
+        """
+        with self._locked():
+            self._check()
+            self._fetch(f"+{self._watched.ref}:{TIP}")
+            tip = self._tip()
+            needed = sorted(heads | self._brought(tip, after))
+            if needed:
+                self._fetch(*(f"+{prefix}*:{prefix}*" for prefix in map(repository.approval_prefix, needed)))
+        return tip
+
+    def fetch_head(self, head: model.Oid) -> None:
+        """Bring one commit that is not merged yet, by its id, with its approvals.
+
+        Raises: TransientError(source_error), also where the remote does not have it or does not serve ids.
+        """
+        process.check_oid(head)
+        prefix = repository.approval_prefix(head)
+        with self._locked():
+            self._check()
+            self._fetch(f"+{head}:refs/incoming/heads/{head}", f"+{prefix}*:{prefix}*")
+
+    def close(self) -> None:
+        self.repository.close()
+
+    def _fetch(self, *refspecs: str) -> None:
+        remote = self._watched.remote
+        finished = self._git.run("fetch", *_QUIET, "--end-of-options", remote.url, *refspecs, remote=remote)
+        if finished.code == 0:
+            return
+        if f"couldn't find remote ref {self._watched.ref}" in finished.stderr:
+            raise errors.PermanentError(
+                "ref_missing",
+                f"the remote has no {self._watched.ref} any more",
+                fix="push the branch again, at a descendant of the last accepted commit",
+            )
+        complaint = _without(finished.complaint, remote.auth.token)
+        raise errors.TransientError(
+            "source_error",
+            f"the source cannot be fetched: {complaint}",
+            fix="see that it is reachable with this key or token",
+        )
+
+    def _tip(self) -> model.Oid:
+        return process.check_oid(self._git.text("rev-parse", "--verify", "--end-of-options", TIP).strip())
+
+    def _brought(self, tip: model.Oid, after: model.Oid) -> frozenset[model.Oid]:
+        """The heads of the merges after `after`. A history that is no continuation has none: admission will say what it is."""
+        try:
+            revisions = tuple(self.repository.first_parents(tip, after))
+            links = (repository.parse_links(self.repository.commit(oid), oid) for oid in revisions)
+            return frozenset(parent for found in links for parent in found.parents[1:])
+        except errors.PermanentError:
+            return frozenset()
+
+    def _check(self) -> None:
+        """Look the mirror over; remove what a killed git left. Call under the lock.
+
+        Raises: AuditError(repo_config).
+        """
+        expected = {"config": store.config_text(self._watched.object_format), "HEAD": store.UNBORN}
+        for name, text in expected.items():
+            path = self._git_dir / name
+            if path.is_symlink() or not path.is_file() or path.read_bytes() != text.encode():
+                raise self._foreign(name)
+        for name in _FOREIGN:
+            if (self._git_dir / name).exists() or (self._git_dir / name).is_symlink():
+                raise self._foreign(name)
+        # Nobody else writes here while we hold the lock, so a lock of git's is that of a process that died.
+        for left in (*self._git_dir.glob("*.lock"), *(self._git_dir / "refs").rglob("*.lock")):
+            left.unlink(missing_ok=True)
+        for left in (self._git_dir / "objects/pack").glob("tmp_*"):
+            left.unlink(missing_ok=True)
+
+    def _foreign(self, name: str) -> errors.AuditError:
+        return errors.AuditError(
+            "repo_config",
+            f"the mirror's {name} is not as we made it",
+            where=str(self._git_dir / name),
+            fix="find out who wrote it; then remove the mirror, it is fetched anew",
+        )
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Raises: TransientError(source_error) when another process holds the mirror for too long."""
+        until_s = time.monotonic() + _LOCK_WAIT_S
+        path = self._git_dir.with_name(self._git_dir.name + ".lock")
+        with self._thread_lock:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("ab") as file:
+                while not _try_lock(file.fileno()):
+                    if time.monotonic() > until_s:
+                        raise errors.TransientError(
+                            "source_error", "another process is using the mirror", where=str(path)
+                        )
+                    time.sleep(0.05)
+                yield
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _without(text: str, secret: str) -> str:
+    return text.replace(secret, "***") if secret else text
