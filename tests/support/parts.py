@@ -10,8 +10,6 @@ import pytest
 PACKAGES = {  # command -> Debian package; scripts/test installs these
     "git": "git",
     "ssh-keygen": "openssh-client",
-    "gpgv": "gpgv",
-    "gpg": "gnupg",
 }
 
 
