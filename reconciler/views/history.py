@@ -1,0 +1,123 @@
+"""`history TARGET`: everything that happened to one target, one line each, oldest first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal, assert_never
+
+from reconciler import model
+from reconciler.audit import record
+from reconciler.views import document
+
+
+class Happening(document.Row):
+    seq: int
+    at: model.Time
+    what: str  # the type of the record
+    text: str
+    who: str
+    revision: model.Oid | None
+    deployment: str
+    reasons: tuple[model.Reason, ...]
+
+
+class History(document.Document):
+    kind: Literal["History"] = "History"
+    target: str
+    items: tuple[Happening, ...]
+
+
+def history(target: str, records: Iterable[record.Record]) -> History:
+    """`records`: any, oldest first; those that do not concern the target are passed over."""
+    rows = (_happening(target, entry) for entry in records)
+    return History(target=target, items=tuple(row for row in rows if row))
+
+
+def _happening(target: str, entry: record.Record) -> Happening | None:
+    event = entry.event
+    match event:
+        case record.Genesis() | record.Reset():
+            if target not in event.targets:
+                return None
+            return _row(entry, f"taken over: {event.reason}", revision=event.revision)
+        case record.Decision():
+            if target not in event.targets:
+                return None
+            merged = event.merge_signature.principal if event.merge_signature else ""
+            return _row(entry, event.verdict, who=merged, revision=event.revision, reasons=event.reasons)
+        case record.Clearance():
+            return _clearance(target, entry, event)
+        case record.Operator() if event.target == target:
+            return _row(entry, f"{event.verb}: {event.reason}", who=event.actor, deployment=event.deployment)
+        case (
+            record.Intent()
+            | record.Applied()
+            | record.Outcome()
+            | record.Confirmed()
+            | record.Drift()
+            | record.Standing()
+        ) if event.target == target:
+            return _of_target(entry, event)
+        case _:
+            return None
+
+
+def _clearance(target: str, entry: record.Record, event: record.Clearance) -> Happening | None:
+    if not any(target in result.targets for result in event.results):
+        return None
+    text = "gates passed" if event.passed else "gates did not pass"
+    said = tuple(
+        model.Reason(code=f.code, message=f"{result.check}: {f.message}", where=f.where, fix=f.fix)
+        for result in event.results
+        if result.outcome is not model.Outcome.PASS
+        for f in result.findings
+    )
+    return _row(entry, text, revision=event.revision, reasons=said)
+
+
+def _of_target(entry: record.Record, event: record.TargetEvent) -> Happening:
+    match event:
+        case record.Intent():
+            text = f"{event.cause}: writes {len(event.actions)} resources"
+            return _row(entry, text, revision=event.wanted.revision, deployment=event.deployment)
+        case record.Applied():
+            changed = sum(r.effect is model.Effect.CHANGED for r in event.results)
+            text = (
+                "settled from a look"
+                if event.recovered
+                else f"{changed} of {len(event.results)} steps changed something"
+            )
+            reasons = tuple(r.finding for r in event.results if r.finding)
+            return _row(entry, text, deployment=event.deployment, reasons=reasons)
+        case record.Outcome():
+            return _row(entry, event.closed, deployment=event.deployment, reasons=event.reasons)
+        case record.Confirmed():
+            return _row(entry, "already as it should be", revision=event.version.revision)
+        case record.Drift():
+            text = f"{event.count} resources drifted" if event.count else "drift is gone"
+            return _row(entry, text, who=event.who)
+        case record.Standing():
+            return _row(entry, f"stands: {event.code}" if event.code else "moves again", reasons=event.reasons)
+        case _:
+            assert_never(event)
+
+
+def _row(
+    entry: record.Record,
+    text: str,
+    *,
+    who: str = "",
+    revision: model.Oid | None = None,
+    deployment: str = "",
+    reasons: tuple[model.Reason, ...] = (),
+) -> Happening:
+    return Happening(
+        seq=entry.seq,
+        at=entry.at,
+        what=entry.event.type,
+        text=text,
+        who=who or (entry.actor if entry.actor != "daemon" else ""),
+        revision=revision,
+        deployment=deployment,
+        reasons=reasons,
+    )

@@ -1,0 +1,246 @@
+"""What stands behind each row of the table in `api.py`: ask the application, fold its answer into a document."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Literal, TypeVar
+
+import pydantic
+from pydantic import JsonValue
+
+from reconciler import documents, errors, model
+from reconciler.audit import state
+from reconciler.views import (
+    audit,
+    deployments,
+    document,
+    drift,
+    gates,
+    history,
+    plans,
+    revisions,
+    status,
+    targets,
+    trace,
+)
+from reconciler.web.application import Actor, Application, Verb
+
+PAGE = 500
+QUERY = ("type", "target", "revision", "deployment", "person", "verdict", "since", "until", "after", "limit")
+
+
+B = TypeVar("B", bound=pydantic.BaseModel)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request, its path taken apart."""
+
+    application: Application
+    named: Mapping[str, str]  # what the path names
+    params: Mapping[str, str]
+    body: JsonValue
+    actor: Actor
+
+
+class Done(document.Document):
+    """An operator's wish is recorded; the target's next turn acts on it."""
+
+    kind: Literal["Done"] = "Done"
+    verb: str
+    target: str = ""
+    deployment: str = ""
+    revision: model.Oid | None = None  # rollback: the state that is pinned
+    digest: model.Digest | None = None  # rollback: the same; approve: of the statement
+
+
+Result = document.Document
+Why = Annotated[str, pydantic.StringConstraints(strip_whitespace=True, min_length=1, max_length=1000)]
+
+
+class _Reasoned(documents.Camel):
+    reason: Why
+
+
+class _Rollback(_Reasoned):
+    pin: Literal[True]  # Without it a rollback is a revert in Git, which this surface does not write.
+    acknowledge: tuple[Annotated[str, pydantic.Field(pattern=r"^[a-z_]+:.+$")], ...] = ()
+
+
+# --- reads ---------------------------------------------------------------------------------------------------------
+
+
+def get_status(call: Call) -> Result:
+    return status.status(call.application.facts(), call.application.state())
+
+
+def get_targets(call: Call) -> Result:
+    application = call.application
+    return targets.targets(application.state(), application.live(), watching=application.facts().watching)
+
+
+def get_target(call: Call) -> Result:
+    """A list of one: whoever reads a list reads this."""
+    wanted = _target(call).name
+    rows = get_targets(call)
+    items = rows.items if isinstance(rows, targets.TargetList) else ()
+    return targets.TargetList(items=tuple(row for row in items if row.name == wanted))
+
+
+def get_diff(call: Call) -> Result:
+    return plans.plans([call.application.diff(_target(call).name)])
+
+
+def get_history(call: Call) -> Result:
+    target = _target(call).name
+    return history.history(target, call.application.records(audit.Query(target=target)))
+
+
+def get_trace(call: Call) -> Result:
+    target = _target(call)
+    written = call.application.records(audit.Query(target=target.name, types=trace.TYPES))
+    return trace.trace(target, model.Key(_param(call, "key")), written, call.application.read)
+
+
+def get_revisions(call: Call) -> Result:
+    query = audit.Query(types=frozenset({"decision", "clearance"}))
+    return revisions.revisions(call.application.state(), call.application.records(query))
+
+
+def get_deployments(call: Call) -> Result:
+    query = audit.Query(types=deployments.TYPES, target=call.params.get("target", ""))
+    return deployments.deployments(call.application.records(query))
+
+
+def get_gates(call: Call) -> Result:
+    query = audit.Query(types=frozenset({"clearance"}), revision=call.params.get("revision", ""))
+    return gates.gates(call.application.records(query))
+
+
+def get_drift(call: Call) -> Result:
+    return drift.drift(call.application.state(), call.application.live())
+
+
+def run_gates(call: Call) -> Result:
+    return gates.just_run(call.application.run_gates(_oid(_param(call, "head"))))
+
+
+def get_plan(call: Call) -> Result:
+    return plans.plans(call.application.plan(_head(call)))
+
+
+def get_verdicts(call: Call) -> Result:
+    return revisions.judged(call.application.verify(_head(call)))
+
+
+def verify_log(call: Call) -> Result:
+    return audit.Verification(size=call.application.verify_log(), verified=True)
+
+
+def query_log(call: Call) -> Result:
+    asked = {name: value for name, value in call.params.items() if value}
+    fields: dict[str, object] = {**asked, "limit": asked.get("limit", PAGE)}
+    if types := fields.pop("type", None):
+        fields["types"] = frozenset(str(types).split(","))
+    try:
+        query = audit.Query.model_validate(fields)
+    except pydantic.ValidationError as exc:
+        raise _wrong("params", exc) from exc
+    return audit.records(call.application.records(query), query.limit)
+
+
+def get_record(call: Call) -> Result:
+    seq = call.named["seq"]
+    if not re.fullmatch(r"[0-9]{1,15}", seq):
+        raise errors.ConfigError("no_record", "a record is named by its number", where=seq)
+    entry = call.application.read(int(seq))
+    return audit.RecordDocument(record=entry.model_dump(mode="json", by_alias=True))
+
+
+# --- what an operator may ask for ----------------------------------------------------------------------------------
+
+
+def suspend(call: Call) -> Result:
+    return _operate(call, "suspend")
+
+
+def resume(call: Call) -> Result:
+    return _operate(call, "resume")
+
+
+def reconcile(call: Call) -> Result:
+    return _operate(call, "reconcile")
+
+
+def drop(call: Call) -> Result:
+    return _operate(call, "drop")
+
+
+def rollback(call: Call) -> Result:
+    asked = _body(call, _Rollback)
+    named = tuple(each.partition(":") for each in asked.acknowledge)
+    deployment = call.named["deployment"]
+    pinned = call.application.rollback(
+        deployment,
+        actor=call.actor.name,
+        reason=asked.reason,
+        acknowledged=tuple((hazard, model.Key(key)) for hazard, _, key in named),
+    )
+    return Done(verb="rollback", deployment=deployment, revision=pinned.revision, digest=pinned.digest)
+
+
+def submit(call: Call) -> Result:
+    if not isinstance(call.body, dict):
+        raise errors.ConfigError(
+            "body", "a DSSE envelope is expected", fix="send the envelope as the request's JSON body"
+        )
+    return Done(verb="approve", digest=call.application.submit(model.canonical_json(call.body)))
+
+
+def _operate(call: Call, verb: Verb) -> Result:
+    target, asked = _target(call).name, _body(call, _Reasoned)
+    call.application.operate(verb, target, actor=call.actor.name, reason=asked.reason)
+    return Done(verb=verb, target=target)
+
+
+# --- what a request says -------------------------------------------------------------------------------------------
+
+
+def _target(call: Call) -> state.Target:
+    name = call.named["target"]
+    known = call.application.state().targets.get(name)
+    if known is None:
+        raise errors.ConfigError("no_target", "the log knows no such target", where=name, fix="see: get targets")
+    return known
+
+
+def _param(call: Call, name: str) -> str:
+    value = call.params.get(name, "")
+    if not value:
+        raise errors.ConfigError("params", f"the parameter {name} is missing")
+    return value
+
+
+def _oid(text: str) -> model.Oid:
+    if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", text):
+        raise errors.ConfigError("params", "a full object id is expected: a name could move", where=text)
+    return model.Oid(text)
+
+
+def _head(call: Call) -> model.Oid | None:
+    return _oid(call.params["head"]) if call.params.get("head") else None
+
+
+def _body(call: Call, shape: type[B]) -> B:
+    try:
+        return shape.model_validate(call.body if call.body is not None else {})
+    except pydantic.ValidationError as exc:
+        raise _wrong("body", exc) from exc
+
+
+def _wrong(code: str, exc: pydantic.ValidationError) -> errors.ConfigError:
+    found = exc.errors(include_url=False, include_input=False, include_context=False)
+    said = (f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']}" for each in found)
+    return errors.ConfigError(code, "; ".join(said))
