@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
+import pydantic
 from pydantic import JsonValue
 
-from reconciler import documents, errors, redact
-from reconciler.web import operations
+from reconciler import errors, redact
+from reconciler.views import document
+from reconciler.web import operations, problems
 from reconciler.web.application import Actor, Application
-
-PREFIX = "/api/v1"
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,10 @@ class Route:
     name: str
     method: str
     path: str  # `{target}` stands for one segment
-    run: Callable[[operations.Call], operations.Result]
+    run: Callable[[operations.Call], document.Document]
     verb: str = ""
     params: tuple[str, ...] = ()
+    takes: type[pydantic.BaseModel] | None = None  # the body
     tcp: bool = field(default=True, kw_only=True)  # also answered beyond the socket
 
     def match(self, path: str) -> dict[str, str] | None:
@@ -38,18 +39,13 @@ class Route:
         return found.groupdict() if found else None
 
 
-@dataclass(frozen=True)
-class Answer:
-    status: int
-    document: JsonValue
-
-
-def _read(name: str, path: str, run: Callable[[operations.Call], operations.Result], *params: str) -> Route:
+def _read(name: str, path: str, run: Callable[[operations.Call], document.Document], *params: str) -> Route:
     return Route(name, "GET", path, run, params=params)
 
 
-def _write(verb: str, path: str, run: Callable[[operations.Call], operations.Result]) -> Route:
-    return Route(verb, "POST", path, run, verb=verb, tcp=False)
+def _write(verb: str, path: str, run: Callable[[operations.Call], document.Document]) -> Route:
+    takes = operations.Rollback if verb == "rollback" else operations.Reasoned
+    return Route(verb, "POST", path, run, verb=verb, takes=takes, tcp=False)
 
 
 ROUTES: tuple[Route, ...] = (
@@ -78,24 +74,6 @@ ROUTES: tuple[Route, ...] = (
     Route("approve", "POST", "/approvals", operations.submit),
 )
 
-# By consequence, as the classes are; `client.py` reads the same table backwards.
-STATUS: Mapping[type[errors.ReconcilerError], HTTPStatus] = {
-    errors.ConfigError: HTTPStatus.BAD_REQUEST,
-    errors.TransientError: HTTPStatus.SERVICE_UNAVAILABLE,
-    errors.PermanentError: HTTPStatus.CONFLICT,
-    errors.OutcomeUnknownError: HTTPStatus.BAD_GATEWAY,
-    errors.AuditError: HTTPStatus.INTERNAL_SERVER_ERROR,
-}
-_BY_CODE: Mapping[str, HTTPStatus] = {
-    "forbidden": HTTPStatus.FORBIDDEN,
-    "no_operation": HTTPStatus.NOT_FOUND,
-    "no_target": HTTPStatus.NOT_FOUND,
-    "no_deployment": HTTPStatus.NOT_FOUND,
-    "no_record": HTTPStatus.NOT_FOUND,
-    "method": HTTPStatus.METHOD_NOT_ALLOWED,
-    "too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-}
-
 
 def handle(
     application: Application,
@@ -106,7 +84,7 @@ def handle(
     *,
     actor: Actor,
     tcp: bool = False,
-) -> Answer:
+) -> problems.Answer:
     """Answer one request, e.g. `handle(app, "GET", "/api/v1/targets", {}, None, actor=actor)`. May block as its operation does.
 
     `tcp`: it came from beyond the socket; nothing that a verb is needed for is answered there.
@@ -116,21 +94,13 @@ def handle(
         _allow(route, params, actor, tcp=tcp)
         result = route.run(operations.Call(application, named, params, body, actor))
     except errors.ReconcilerError as exc:
-        return problem(exc)
+        return problems.problem(exc)
     document = result.model_dump(mode="json", by_alias=True)
-    return Answer(HTTPStatus.OK, redact.document(document))
-
-
-def problem(exc: errors.ReconcilerError) -> Answer:
-    """`{apiVersion, kind: Error, code, message, where, fix}` under the status that its class or code has."""
-    status = _BY_CODE.get(exc.code) or next(status for kind, status in STATUS.items() if isinstance(exc, kind))
-    texts = {"code": exc.code, "message": exc.message, "where": exc.where, "fix": exc.fix}
-    clean: dict[str, JsonValue] = {name: redact.text(value) for name, value in texts.items()}
-    return Answer(status, {"apiVersion": documents.API_VERSION, "kind": "Error", **clean})
+    return problems.Answer(HTTPStatus.OK, redact.document(document))
 
 
 def _route(method: str, path: str) -> tuple[Route, dict[str, str]]:
-    rest = path.removeprefix(PREFIX)
+    rest = path.removeprefix(problems.PREFIX)
     here = [(route, named) for route in ROUTES if (named := route.match(rest)) is not None] if rest != path else []
     if not here:
         raise errors.ConfigError("no_operation", "there is nothing at this path", where=path, fix="see /openapi.json")

@@ -56,15 +56,14 @@ class Done(document.Document):
     digest: model.Digest | None = None  # rollback: the same; approve: of the statement
 
 
-Result = document.Document
 Why = Annotated[str, pydantic.StringConstraints(strip_whitespace=True, min_length=1, max_length=1000)]
 
 
-class _Reasoned(documents.Camel):
+class Reasoned(documents.Camel):
     reason: Why
 
 
-class _Rollback(_Reasoned):
+class Rollback(Reasoned):
     pin: Literal[True]  # Without it a rollback is a revert in Git, which this surface does not write.
     acknowledge: tuple[Annotated[str, pydantic.Field(pattern=r"^[a-z_]+:.+$")], ...] = ()
 
@@ -72,74 +71,72 @@ class _Rollback(_Reasoned):
 # --- reads ---------------------------------------------------------------------------------------------------------
 
 
-def get_status(call: Call) -> Result:
+def get_status(call: Call) -> status.Status:
     return status.status(call.application.facts(), call.application.state())
 
 
-def get_targets(call: Call) -> Result:
+def get_targets(call: Call) -> targets.TargetList:
     application = call.application
     return targets.targets(application.state(), application.live(), watching=application.facts().watching)
 
 
-def get_target(call: Call) -> Result:
+def get_target(call: Call) -> targets.TargetList:
     """A list of one: whoever reads a list reads this."""
     wanted = _target(call).name
-    rows = get_targets(call)
-    items = rows.items if isinstance(rows, targets.TargetList) else ()
-    return targets.TargetList(items=tuple(row for row in items if row.name == wanted))
+    return targets.TargetList(items=tuple(row for row in get_targets(call).items if row.name == wanted))
 
 
-def get_diff(call: Call) -> Result:
+def get_diff(call: Call) -> plans.PlanList:
     return plans.plans([call.application.diff(_target(call).name)])
 
 
-def get_history(call: Call) -> Result:
+def get_history(call: Call) -> history.History:
     target = _target(call).name
     return history.history(target, call.application.records(audit.Query(target=target)))
 
 
-def get_trace(call: Call) -> Result:
+def get_trace(call: Call) -> trace.Trace:
     target = _target(call)
     written = call.application.records(audit.Query(target=target.name, types=trace.TYPES))
     return trace.trace(target, model.Key(_param(call, "key")), written, call.application.read)
 
 
-def get_revisions(call: Call) -> Result:
+def get_revisions(call: Call) -> revisions.RevisionList:
     query = audit.Query(types=frozenset({"decision", "clearance"}))
     return revisions.revisions(call.application.state(), call.application.records(query))
 
 
-def get_deployments(call: Call) -> Result:
+def get_deployments(call: Call) -> deployments.DeploymentList:
     query = audit.Query(types=deployments.TYPES, target=call.params.get("target", ""))
     return deployments.deployments(call.application.records(query))
 
 
-def get_gates(call: Call) -> Result:
+def get_gates(call: Call) -> gates.GateList:
     query = audit.Query(types=frozenset({"clearance"}), revision=call.params.get("revision", ""))
     return gates.gates(call.application.records(query))
 
 
-def get_drift(call: Call) -> Result:
+def get_drift(call: Call) -> drift.DriftList:
     return drift.drift(call.application.state(), call.application.live())
 
 
-def run_gates(call: Call) -> Result:
+def run_gates(call: Call) -> gates.GateList:
     return gates.just_run(call.application.run_gates(_oid(_param(call, "head"))))
 
 
-def get_plan(call: Call) -> Result:
+def get_plan(call: Call) -> plans.PlanList:
     return plans.plans(call.application.plan(_head(call)))
 
 
-def get_verdicts(call: Call) -> Result:
+def get_verdicts(call: Call) -> revisions.RevisionList:
     return revisions.judged(call.application.verify(_head(call)))
 
 
-def verify_log(call: Call) -> Result:
+def verify_log(call: Call) -> audit.Verification:
     return audit.Verification(size=call.application.verify_log(), verified=True)
 
 
-def query_log(call: Call) -> Result:
+def query_log(call: Call) -> audit.RecordList:
     asked = {name: value for name, value in call.params.items() if value}
     fields: dict[str, object] = {**asked, "limit": asked.get("limit", PAGE)}
     if types := fields.pop("type", None):
@@ -151,7 +148,7 @@ def query_log(call: Call) -> Result:
     return audit.records(call.application.records(query), query.limit)
 
 
-def get_record(call: Call) -> Result:
+def get_record(call: Call) -> audit.RecordDocument:
     seq = call.named["seq"]
     if not re.fullmatch(r"[0-9]{1,15}", seq):
         raise errors.ConfigError("no_record", "a record is named by its number", where=seq)
@@ -162,24 +159,24 @@ def get_record(call: Call) -> Result:
 # --- what an operator may ask for ----------------------------------------------------------------------------------
 
 
-def suspend(call: Call) -> Result:
+def suspend(call: Call) -> Done:
     return _operate(call, "suspend")
 
 
-def resume(call: Call) -> Result:
+def resume(call: Call) -> Done:
     return _operate(call, "resume")
 
 
-def reconcile(call: Call) -> Result:
+def reconcile(call: Call) -> Done:
     return _operate(call, "reconcile")
 
 
-def drop(call: Call) -> Result:
+def drop(call: Call) -> Done:
     return _operate(call, "drop")
 
 
-def rollback(call: Call) -> Result:
-    asked = _body(call, _Rollback)
+def rollback(call: Call) -> Done:
+    asked = _body(call, Rollback)
     named = tuple(each.partition(":") for each in asked.acknowledge)
     deployment = call.named["deployment"]
     pinned = call.application.rollback(
@@ -191,7 +188,7 @@ def rollback(call: Call) -> Result:
     return Done(verb="rollback", deployment=deployment, revision=pinned.revision, digest=pinned.digest)
 
 
-def submit(call: Call) -> Result:
+def submit(call: Call) -> Done:
     if not isinstance(call.body, dict):
         raise errors.ConfigError(
             "body", "a DSSE envelope is expected", fix="send the envelope as the request's JSON body"
@@ -199,8 +196,8 @@ def submit(call: Call) -> Result:
     return Done(verb="approve", digest=call.application.submit(model.canonical_json(call.body)))
 
 
-def _operate(call: Call, verb: Verb) -> Result:
-    target, asked = _target(call).name, _body(call, _Reasoned)
+def _operate(call: Call, verb: Verb) -> Done:
+    target, asked = _target(call).name, _body(call, Reasoned)
     call.application.operate(verb, target, actor=call.actor.name, reason=asked.reason)
     return Done(verb=verb, target=target)
 
