@@ -45,13 +45,13 @@ class Chain:
         """
         if row.seq != self.size:
             raise broken(self.size, f"it is missing; the next row is {row.seq}")
-        if row.prev != self.prev:
-            raise broken(row.seq, "its prev is not the leaf hash of the record before it")
-        if row.leaf != merkle.leaf(row.body.encode()):
-            raise broken(row.seq, "its body does not have the hash that was recorded")
-        entry = _read(row)
+        entry = read(row.seq, row.leaf, row.body)
         if (entry.seq, entry.scope, entry.epoch, entry.prev) != (row.seq, row.scope, row.epoch, row.prev.hex()):
             raise broken(row.seq, "its body names another place in the log")
+        if not _canonical(row.body):
+            raise broken(row.seq, "its body is not canonical JSON")
+        if row.prev != self.prev:
+            raise broken(row.seq, "its prev is not the leaf hash of the record before it; one of the two was changed")
         return self.add(row.leaf)[0], entry
 
 
@@ -61,14 +61,17 @@ def broken(seq: int, why: str) -> errors.AuditError:
     )
 
 
-def _read(row: Row) -> record.Record:
+def read(seq: int, leaf: bytes, body: str) -> record.Record:
+    """The record of one row, whose body is the one that was hashed.
+
+    Raises: AuditError(log_broken).
+    """
+    if leaf != merkle.leaf(body.encode()):
+        raise broken(seq, "its body does not have the hash that was recorded")
     try:
-        entry = record.Record.model_validate_json(row.body)
+        return record.Record.model_validate_json(body)
     except pydantic.ValidationError as exc:
-        raise broken(row.seq, "its body is no record that this version knows") from exc
-    if not _canonical(row.body):
-        raise broken(row.seq, "its body is not canonical JSON")
-    return entry
+        raise broken(seq, "its body is no record that this version knows") from exc
 
 
 def _canonical(body: str) -> bool:

@@ -13,12 +13,13 @@ import base64
 import binascii
 import hashlib
 import re
+from collections.abc import Callable, Sequence
 
 from cryptography import exceptions
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from reconciler import errors, model, ports
-from reconciler.audit import chain
+from reconciler.audit import chain, merkle
 
 _ED25519 = b"\x01"  # C2SP signed-note, signature types
 _SIGNATURE = re.compile(r"— (?P<name>[^ +]+) (?P<blob>[A-Za-z0-9+/]+=*)")
@@ -66,29 +67,50 @@ def open_note(note: str, origin: str, public: bytes) -> Checkpoint:
     return Checkpoint(origin=origin, size=int(lines[1]), root=_decode(lines[2], 32))
 
 
-def check_end(end: chain.Chain, newest: Checkpoint) -> None:
-    """Whether the newest checkpoint covers exactly this log.
+def check_end(end: chain.Chain, newest: Checkpoint | None) -> None:
+    """Whether the newest checkpoint, where there is one, covers exactly this log.
 
     Raises: AuditError(log_truncated | log_foreign_row | log_broken).
     """
-    if end.size < newest.size:
-        raise errors.AuditError(
-            "log_truncated",
-            f"the log ends before record {end.size}, its newest checkpoint covers {newest.size} records",
-            where=f"record {end.size}",
-            fix="restore the newest backup, or start a new log that says so: recover --log",
-        )
-    if end.size > newest.size:
+    covered = newest.size if newest else 0
+    if end.size < covered:
+        raise truncated(end.size, covered)
+    if end.size > covered:
         raise errors.AuditError(
             "log_foreign_row",
-            f"no checkpoint covers it; {end.size - newest.size} rows were inserted by somebody else",
-            where=f"record {newest.size}",
+            f"no checkpoint covers it; {end.size - covered} rows were inserted by somebody else",
+            where=f"record {covered}",
             fix="find out who may write to the database: audit verify",
         )
-    if end.root != newest.root:
+    if newest and end.root != newest.root:
         raise errors.AuditError(
             "log_broken", "the records do not have the root that was signed", where=f"records 0 to {end.size - 1}"
         )
+
+
+def check_prefix(old: Checkpoint, new: Checkpoint, prove: Callable[[], Sequence[bytes]]) -> None:
+    """Whether the log of the newer checkpoint begins with that of the older one. An empty one proves nothing.
+
+    Raises: AuditError(log_truncated | log_forked).
+    """
+    if new.size < old.size:
+        raise truncated(new.size, old.size)
+    if not old.size or not merkle.consistent(old.size, new.size, prove(), old.root, new.root):
+        raise errors.AuditError(
+            "log_forked",
+            "an anchored checkpoint is not of this log",
+            where=f"records 0 to {old.size - 1}",
+            fix="somebody rewrote the log or used its key: keep both copies, call security",
+        )
+
+
+def truncated(size: int, signed: int) -> errors.AuditError:
+    return errors.AuditError(
+        "log_truncated",
+        f"the log ends here, and {signed} records were signed for",
+        where=f"record {size}",
+        fix="restore the newest backup, or start a new log that says so: recover --log",
+    )
 
 
 def verify_signature(message: bytes, signature: bytes, public: bytes) -> bool:

@@ -29,6 +29,7 @@ from reconciler.audit import (
     state,
     storage,
     subject,
+    tree,
 )
 
 CACHE_EVERY = 1_000  # records; a restart folds at most so many
@@ -74,7 +75,7 @@ class Log:
         `holder`: host, process and start; the `node` of every record. `origin`: the log's name, one for each installation.
         `daemon_info`: `version` and `config_sha256`. `random`: for ids; a simulation gives a seeded one.
 
-        Raises: AuditError(schema | log_broken | log_truncated | log_foreign_row); ConfigError(origin | store).
+        Raises: AuditError(schema | log_read | log_broken | log_truncated | log_foreign_row); ConfigError(origin | store).
         """
         checkpoint.check_origin(origin)
         self._store, self._clock, self._random = storage.Store(engine), clock, random
@@ -84,7 +85,7 @@ class Log:
         self._epochs: dict[str, tuple[int, datetime]] = {}
         self._dead = ""  # why no further append is taken
         self._store.open()
-        with _storage_errors("log_open", "the audit log could not be read"), self._store.reading() as connection:
+        with self._store.reading() as connection:
             end, known = cached_fold.load(connection, origin, signer.public) or (chain.Chain(), state.State())
             self._cached = end.size
             # None of them is kept: without a usable cache these are all records there are.
@@ -151,10 +152,18 @@ class Log:
         return model.Permit(deployment=intent.deployment, epoch=epoch, seq=after.size - 1, deadline_s=deadline_s)
 
     def records(self, *, after: int = -1, before: int | None = None) -> Iterator[record.Record]:
-        """The records with after < seq < before, oldest first, as they are stored. The log may grow meanwhile."""
+        """The records with after < seq < before, oldest first, as they are stored. The log may grow meanwhile.
+
+        Raises: AuditError(log_broken) at a record that does not have its hash.
+        """
         last, column = after, schema.log.c
         while True:
-            page = sa.select(column.seq, column.body).where(column.seq > last).order_by(column.seq).limit(_PAGE_ROWS)
+            page = (
+                sa.select(column.seq, column.leaf, column.body)
+                .where(column.seq > last)
+                .order_by(column.seq)
+                .limit(_PAGE_ROWS)
+            )
             if before is not None:
                 page = page.where(column.seq < before)
             with self._store.reading() as connection:
@@ -162,7 +171,7 @@ class Log:
             if not rows:
                 return
             for row in rows:
-                yield record.Record.model_validate_json(row.body)
+                yield chain.read(*row)
             last = rows[-1].seq
 
     def intent(self, deployment: str) -> record.Intent:
@@ -193,6 +202,21 @@ class Log:
             raise errors.AuditError("evidence_broken", "what is stored has another digest", where=digest)
         return content
 
+    def checkpoint(self) -> str:
+        """The newest checkpoint: a signed note, to be anchored elsewhere. Empty for an empty log."""
+        with self._store.reading() as connection:
+            return _newest_note(connection)
+
+    def check_anchor(self, note: str) -> None:
+        """Whether the log still begins with what this anchored checkpoint covers.
+
+        Raises: AuditError(log_truncated | log_forked | log_broken).
+        """
+        anchored = checkpoint.open_note(note, self._origin, self._signer.public)
+        with self._store.reading() as connection:
+            newest = checkpoint.open_note(_newest_note(connection), self._origin, self._signer.public)
+            checkpoint.check_prefix(anchored, newest, lambda: tree.consistency(connection, anchored.size, newest.size))
+
     def close(self) -> None:
         """Keep the state for the next start and give the leases back. No append is taken afterwards; repeatable."""
         with self._lock:
@@ -215,10 +239,7 @@ class Log:
             )
         self._dead = "an earlier append failed, and may or may not have been kept"
         try:
-            with (
-                _storage_errors("log_append", "the audit log could not be appended to"),
-                self._store.writing() as connection,
-            ):
+            with self._store.writing() as connection:
                 yield connection
         except errors.ReconcilerError as exc:
             if exc.code in _REFUSALS:
@@ -236,13 +257,9 @@ class Log:
 
     def _check_end(self, connection: sa.Connection, end: chain.Chain) -> None:
         """An append is one transaction, so the newest checkpoint covers exactly what is there."""
-        newest = sa.select(schema.checkpoint.c.note).order_by(schema.checkpoint.c.size.desc()).limit(1)
-        note = connection.scalar(newest)
-        if note is None and end.size == 0:
-            return
-        if note is None:
-            raise errors.AuditError("log_foreign_row", "it has no checkpoint", where="record 0")
-        checkpoint.check_end(end, checkpoint.open_note(str(note), self._origin, self._signer.public))
+        note = _newest_note(connection)
+        newest = checkpoint.open_note(note, self._origin, self._signer.public) if note else None
+        checkpoint.check_end(end, newest)
 
     def _write(
         self, connection: sa.Connection, start: _Writing, events: Sequence[record.Event], actor: str
@@ -315,6 +332,11 @@ def _follow(connection: sa.Connection, start: _Head, found: MutableSequence[reco
     return _Head(end, known)
 
 
+def _newest_note(connection: sa.Connection) -> str:
+    column = schema.checkpoint.c
+    return str(connection.scalar(sa.select(column.note).order_by(column.size.desc()).limit(1)) or "")
+
+
 def _keep_evidence(connection: sa.Connection, contents: Iterable[bytes]) -> None:
     rows = [{"digest": model.sha256(content), "content": content} for content in contents]
     if rows:
@@ -324,12 +346,3 @@ def _keep_evidence(connection: sa.Connection, contents: Iterable[bytes]) -> None
 def _insert(connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, object]]) -> None:
     if rows:
         connection.execute(table.insert(), rows)
-
-
-@contextmanager
-def _storage_errors(code: str, message: str) -> Iterator[None]:
-    try:
-        yield
-    except sa.exc.SQLAlchemyError as exc:
-        # The driver's words, not SQLAlchemy's: those quote the statement with all that was to be logged.
-        raise errors.AuditError(code, f"{message}: {getattr(exc, 'orig', None) or type(exc).__name__}") from exc

@@ -65,6 +65,8 @@ fold = sa.Table(
     "fold",
     metadata,
     sa.Column("size", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("prev", sa.LargeBinary, nullable=False),
+    sa.Column("root", sa.LargeBinary, nullable=False),
     sa.Column("code", sa.Text, nullable=False),
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("signature", sa.LargeBinary, nullable=False),
@@ -108,7 +110,8 @@ SQLITE = (
   PRIMARY KEY (level, position)) STRICT, WITHOUT ROWID""",
     """CREATE TABLE subject (kind TEXT NOT NULL, value TEXT NOT NULL, seq INTEGER NOT NULL,
   PRIMARY KEY (kind, value, seq)) STRICT, WITHOUT ROWID""",
-    """CREATE TABLE fold (size INTEGER PRIMARY KEY, code TEXT NOT NULL, state TEXT NOT NULL, signature BLOB NOT NULL) STRICT""",
+    """CREATE TABLE fold (size INTEGER PRIMARY KEY, prev BLOB NOT NULL, root BLOB NOT NULL, code TEXT NOT NULL,
+  state TEXT NOT NULL, signature BLOB NOT NULL) STRICT""",
 )
 
 

@@ -62,14 +62,28 @@ class Store:
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
-        """A snapshot. Never keep it over a `yield`: in memory nobody else could write meanwhile."""
-        with self._turn, self.engine.begin() as connection:
+        """A snapshot. Never keep it over a `yield`: in memory nobody else could write meanwhile.
+
+        Raises: AuditError(log_read).
+        """
+        with (
+            _storage_errors("log_read", "the audit log could not be read"),
+            self._turn,
+            self.engine.begin() as connection,
+        ):
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
-        """The only write transaction of the database; durable when the block is left without an exception."""
-        with self._turn, self._writer.begin() as connection:
+        """The only write transaction of the database; durable when the block is left without an exception.
+
+        Raises: AuditError(log_append), also where the block raised SQLAlchemyError.
+        """
+        with (
+            _storage_errors("log_append", "the audit log could not be written"),
+            self._turn,
+            self._writer.begin() as connection,
+        ):
             yield connection
 
     def open(self) -> None:
@@ -127,6 +141,15 @@ def create(connection: sa.Connection) -> None:
         "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"
     )
     connection.execute(sa.text("INSERT INTO alembic_version VALUES (:revision)"), {"revision": schema.REVISION})
+
+
+@contextmanager
+def _storage_errors(code: str, message: str) -> Iterator[None]:
+    try:
+        yield
+    except sa.exc.SQLAlchemyError as exc:
+        # The driver's words, not SQLAlchemy's: those quote the statement with all that was to be logged.
+        raise errors.AuditError(code, f"{message}: {getattr(exc, 'orig', None) or type(exc).__name__}") from exc
 
 
 def _statements(connection: sa.Connection) -> list[str]:

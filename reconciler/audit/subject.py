@@ -8,12 +8,26 @@ from reconciler import model
 from reconciler.audit import record
 
 Subject = tuple[str, str]  # (kind, value); the kinds are those of `KINDS`
-KINDS = ("type", "target", "revision", "deployment", "person", "verdict", "gate", "rule", "path", "ticket", "effect")
+# The narrowest first: a query starts from the first of them that it names.
+KINDS = (
+    "id",
+    "deployment",
+    "effect",
+    "ticket",
+    "revision",
+    "path",
+    "person",
+    "rule",
+    "target",
+    "gate",
+    "verdict",
+    "type",
+)
 
 
 def subjects(entry: record.Record) -> frozenset[Subject]:
     """Every (kind, value) under which this record is found. A person: author, signer, approver, merger or operator."""
-    found = {("type", entry.event.type), *_of(entry.event)}
+    found = {("id", entry.id), ("type", entry.event.type), *_of(entry.event)}
     if entry.actor != "daemon":
         found.add(("person", entry.actor))
     return frozenset((kind, value) for kind, value in found if value)
