@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 from pathlib import Path
 
@@ -133,6 +134,28 @@ def test_brought_in_names_parents_before_their_children() -> None:
     update = store.make_merge(made["head"], made["base"])
     last = store.make_commit({"z": b"z"}, update)
     assert store.brought_in(last, made["base"]) == (made["head"], update, last)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 11), max_size=3, unique=True), min_size=2, max_size=12), st.randoms())
+def test_walks_of_any_history_follow_from_the_history_alone(shape: list[list[int]], order: random.Random) -> None:
+    store, made, ancestors = objects.ObjectStore(), list[model.Oid](), dict[model.Oid, set[model.Oid]]()
+    for number, chosen in enumerate(shape):
+        parents = [made[at] for at in chosen if at < number]
+        made.append(store.make_commit({}, *parents))
+        ancestors[made[-1]] = {made[-1]}.union(*(ancestors[parent] for parent in parents))
+    for oid in order.sample(made, len(made)):
+        assert store.is_ancestor(oid, oid)
+    head, base = made[-1], made[len(made) // 2]
+    brought = store.brought_in(head, base)
+    assert set(brought) == ancestors[head] - ancestors[base]
+    places = {oid: at for at, oid in enumerate(brought)}
+    assert all(places.get(parent, -1) < at for oid, at in places.items() for parent in store.parents(oid))
+    common = ancestors[head] & ancestors[base]
+    best = {one for one in common if not any(one in ancestors[other] for other in common - {one})}
+    assert set(store.merge_bases(head, base)) == best
+    store._forget()
+    assert store.brought_in(head, base) == brought
 
 
 def test_a_missing_object_is_transient_and_a_damaged_one_is_alarm() -> None:

@@ -120,7 +120,19 @@ class ObjectStore:
         return errors.PermanentError("non_descendant", f"{tip} does not hold {after}")
 
     def brought_in(self, head: model.Oid, base: model.Oid) -> tuple[model.Oid, ...]:
-        return self._commits(self._reach(head) & ~self._reach(base))
+        left, waiting, found = self._reach(head) & ~self._reach(base), [head], []
+        while waiting:  # The order follows from the history alone, not from what was asked before.
+            at = waiting[-1]
+            bit = 1 << self._reached[at].bit_length() - 1
+            after = [p for p in self.parents(at) if left & 1 << self._reached[p].bit_length() - 1] if left & bit else []
+            if after:
+                waiting += reversed(after)
+                continue
+            waiting.pop()
+            if left & bit:
+                found.append(at)
+                left ^= bit
+        return tuple(found)
 
     def merge_bases(self, one: model.Oid, other: model.Oid) -> tuple[model.Oid, ...]:
         common, found = self._reach(one) & self._reach(other), []
@@ -128,7 +140,7 @@ class ObjectStore:
             best = self._order[common.bit_length() - 1]
             found.append(best)
             common &= ~self._reach(best)
-        return tuple(found)
+        return tuple(sorted(found))
 
     def automatic_merge(self, base: model.Oid, head: model.Oid) -> model.Oid | None:
         if (base, head) not in self._merged:
@@ -274,14 +286,6 @@ class ObjectStore:
                 self._order.append(at)
                 self._reached[at] = bits
         return self._reached[oid]
-
-    def _commits(self, bits: int) -> tuple[model.Oid, ...]:
-        found = []
-        while bits:
-            lowest = bits & -bits
-            found.append(self._order[lowest.bit_length() - 1])
-            bits ^= lowest
-        return tuple(found)
 
     # --- trees ---
 
