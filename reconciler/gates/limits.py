@@ -1,0 +1,165 @@
+"""What a document may reach: every host and every secret reference in it, held against its environment (trust.md 4.1, C77, C84)."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from reconciler import model
+from reconciler.admission import policy
+from reconciler.gates import sources
+
+SCHEMES = ("vault:", "env:", "file:")
+
+_SEGMENT = r"(?!\.{1,2}(?:[/#]|\Z))[A-Za-z0-9_.-]+"
+_REFERENCE = re.compile(
+    rf"vault:{_SEGMENT}(?:/{_SEGMENT})+\#{_SEGMENT} | env:[A-Za-z_][A-Za-z0-9_]* | file:(?:/{_SEGMENT})+", re.VERBOSE
+)
+# Fields whose value is a host, an address or a URL, whatever the kind of target calls them.
+_HOST_FIELD = re.compile(
+    r".*(?:hosts?|hostname|addr|address|addresses|servers?|endpoints?|ur[li]|dsn|jump|bastion|proxy|gateway|via|peers?|nodes?)",
+    re.IGNORECASE,
+)
+_PINS = frozenset({"knownhosts", "hostkey", "hostkeys"})  # Keys of hosts: nothing is contacted because of them.
+# In a payload `env:` and `file:` are also what people write into labels: only fields that take a secret count there.
+_SECRET_FIELD = re.compile(r".*(?:secret|password|passphrase|token|credential|key|ref|reference|from)s?", re.IGNORECASE)
+
+
+class Use(NamedTuple):
+    """One host or reference, and where it stands."""
+
+    text: str
+    where: str
+
+
+def check(
+    desired: model.Desired, document: sources.File, payload: Iterable[sources.File], rules: policy.Policy
+) -> model.ValidationResult:
+    """What this target names outside of what the policy allows for its environment. Pure; nothing is resolved."""
+    allowed = rules.environments.get(desired.environment)
+    if allowed is None:
+        where = document.place(("spec", "environment"))
+        return (
+            _reason(
+                "environment",
+                f"the policy names no environment `{desired.environment}`",
+                where,
+                f"one of {', '.join(sorted(rules.environments))}",
+            ),
+        )
+    uses = (*references(document), *(use for file in payload for use in _payload_references(file)))
+    found = (
+        *(_judge_reference(use, allowed, desired.environment) for use in uses),
+        *(_judge_host(use, allowed, desired.environment) for use in hosts(desired, document)),
+    )
+    return tuple(reason for reason in found if reason)
+
+
+def _judge_reference(use: Use, allowed: policy.Environment, environment: str) -> model.Reason | None:
+    if not _REFERENCE.fullmatch(use.text):
+        fix = "write vault:mount/path#key, env:NAME or file:/path, without `.` and `..`"
+        return _reason("secret_reference", f"{_shown(use.text)} is no secret reference", use.where, fix)
+    if allowed.allows_secret(use.text):
+        return None
+    message = f"{use.text}: a secret outside of what `{environment}` may use"
+    return _reason("environment_limits", message, use.where, _limits_fix("secrets", allowed.secrets))
+
+
+def _judge_host(use: Use, allowed: policy.Environment, environment: str) -> model.Reason | None:
+    if _allowed(allowed, use.text):
+        return None
+    message = f"{use.text}: a host outside of what `{environment}` may reach"
+    return _reason("environment_limits", message, use.where, _limits_fix("endpoints", allowed.endpoints))
+
+
+def _allowed(allowed: policy.Environment, host: str) -> bool:
+    try:
+        if ipaddress.ip_address(host).is_link_local:  # Where clouds keep credentials (targets.md T12).
+            return False
+    except ValueError:
+        pass
+    return allowed.allows_endpoint(host)
+
+
+def _limits_fix(field: str, allowed: tuple[str, ...]) -> str:
+    return f"allowed are {', '.join(allowed) or 'none'} (environments.*.{field} of policies/approval.yaml)"
+
+
+def _shown(text: str) -> str:
+    """The scheme alone: what stands behind it may be the secret itself."""
+    return f"`{text.partition(':')[0]}:...`"
+
+
+# --- secret references ----------------------------------------------------------------------------------------------
+
+
+def references(document: sources.File) -> Iterator[Use]:
+    """Every string of target.yaml's spec that begins like a reference; probes and labels too, wherever a driver may look."""
+    spec = document.value.get("spec") if isinstance(document.value, dict) else None
+    for path, text in sources.strings(spec, ("spec",)):
+        if text.startswith(SCHEMES) and path[1:2] != ("acknowledge",):
+            yield Use(text, document.place(path))
+
+
+def _payload_references(file: sources.File) -> Iterator[Use]:
+    for path, text in sources.strings(file.value) if file.parts and not file.path.startswith(sources.OPAQUE) else ():
+        names = [part for part in path if isinstance(part, str)]
+        if text.startswith("vault:") or (text.startswith(SCHEMES) and names and _SECRET_FIELD.fullmatch(names[-1])):
+            yield Use(text, file.place(path))
+
+
+# --- hosts ----------------------------------------------------------------------------------------------------------
+
+
+def hosts(desired: model.Desired, document: sources.File) -> Iterator[Use]:
+    """Every host that connection and probes name. A `port` probe without one asks the connection's hosts, else localhost."""
+    connected = list(_connection_hosts(document))
+    yield from connected
+    for i, probe in enumerate(desired.probes):
+        path = ("spec", "health", i, probe.kind)
+        match probe.kind:
+            case "port" if "host" in probe.fields:
+                yield Use(host_of(str(probe.fields["host"])), document.place((*path, "host")))
+            case "port" if not connected:
+                yield Use("localhost", document.place(path))
+            case "http":
+                yield Use(host_of(str(probe.fields.get("url", ""))), document.place((*path, "url")))
+            case _:
+                pass
+
+
+def _connection_hosts(document: sources.File) -> Iterator[Use]:
+    spec = document.value.get("spec") if isinstance(document.value, dict) else None
+    connection = spec.get("connection") if isinstance(spec, dict) else None
+    for path, text in sources.strings(connection, ("spec", "connection")):
+        if text.startswith(SCHEMES) or _PINS & {str(part).lower() for part in path}:
+            continue
+        names = [part for part in path if isinstance(part, str)]
+        if "://" in text or _HOST_FIELD.fullmatch(names[-1]) or _is_address(text):
+            yield Use(host_of(text), document.place(path))
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def host_of(text: str) -> str:
+    """`https://user@App.bank.example:8443/x`, `deployer@web1:22`, `[::1]:443` -> the host alone; what is none stays as it is, and matches nothing."""
+    if _is_address(text):
+        return text
+    try:
+        host = urlsplit(text if "://" in text else f"//{text}").hostname
+    except ValueError:
+        return text
+    return host or text or "(no host)"
+
+
+def _reason(code: str, message: str, where: str, fix: str) -> model.Reason:
+    return model.Reason(code=code, message=message, where=where, fix=fix)

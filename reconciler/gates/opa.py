@@ -1,0 +1,176 @@
+"""The gate `opa`: compliance policies in Rego, on the embedded engine (development only).
+
+deploy: {checks: [{opa: compliance_policy}]}     # a package, or a file of policies/; none: all packages
+
+What a policy sees as `input`, one target at a time:
+
+    target        name, type, environment, labels, mode, connection, dependsOn, spec (the driver's own part),
+                  document (all of target.yaml)
+    files         path in the folder -> the value of each YAML or JSON file; several documents in one are an array
+    texts         path -> text of every file that is UTF-8 and at most 256 KiB; `opaque`: the paths of all others
+    before        the same four of the last confirmed state, or null
+    change        revision, head, policies, targets
+    acknowledged  [{hazard, key}]
+
+What it says: `deny contains "text"`, or `deny contains {"msg": "text", "file": "vm.yaml", "path": ["files", 0, "mode"],
+"fix": "..."}`; without `file` the path is one of target.yaml. `warn` alike, without blocking.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+
+import pydantic
+from pydantic import JsonValue
+
+from reconciler import errors, model, ports
+from reconciler.gates import embedded, library, sources
+
+MAX_INPUT_BYTES = 4 << 20
+MAX_FINDINGS = 100
+_REMEMBERED = 256
+
+_Answer = tuple[JsonValue, ...]
+_answers: OrderedDict[tuple[model.Digest, tuple[str, ...], model.Digest], _Answer] = OrderedDict()
+_lock = threading.Lock()
+
+
+class _Said(model.Value):
+    """One element of `deny` or `warn`. A misspelt field is refused: it could hide the message."""
+
+    msg: str = pydantic.Field(min_length=1)
+    file: str = "target.yaml"
+    path: tuple[int | str, ...] = ()
+    fix: str = ""
+
+
+class OpaGate:
+    """A function of the change and the policies: the same content is evaluated once in a process."""
+
+    def __init__(self, check: model.Check, facilities: ports.GateFacilities) -> None:
+        """Raises: ConfigError(opa_embedded) in a production profile; ConfigError(options) for options: it has none."""
+        if facilities.production:
+            raise errors.ConfigError(
+                "opa_embedded",
+                "the embedded engine is for development",
+                fix="set gates.opa.url to a running OPA, or use the profile development",
+            )
+        if check.options:
+            raise errors.ConfigError(
+                "options", f"{check.title}: no option `{check.options[0][0]}`", fix="remove `with`"
+            )
+        self._profile, self._repository = check.profile, facilities.repository
+
+    def check(self, change: model.Change, deadline_s: float) -> model.GateResult:
+        """Raises: ConfigError(rego) when the policies cannot be trusted to say no, or the engine fails on this input."""
+        policies = library.read_library(self._repository, change.policies)
+        packages = policies.chosen(self._profile)
+        found: list[tuple[str, model.Reason]] = []
+        for name in sorted(change.targets & change.after.keys()):
+            files = self._files(change.after[name])
+            unread = [("deny", file.refused) for file in files.values() if file.refused]
+            found += unread or _judge(policies, packages, self._input(change, name, files), files, deadline_s)
+        denied = tuple(reason for rule, reason in found if rule == "deny")
+        warned = tuple(reason for rule, reason in found if rule == "warn")
+        outcome = model.Outcome.FAIL if denied else model.Outcome.PASS
+        return model.GateResult(outcome=outcome, findings=(denied + warned)[:MAX_FINDINGS])
+
+    def _files(self, desired: model.Desired) -> dict[str, sources.File]:
+        document = sources.read_document(self._repository, desired)
+        return {document.path: document, **{file.path: file for file in sources.read_payload(desired)}}
+
+    def _input(self, change: model.Change, name: str, files: Mapping[str, sources.File]) -> JsonValue:
+        before, asked = change.before.get(name), change.acknowledged.get(name, frozenset())
+        shown = {
+            **_side(change.after[name], files),
+            "before": _side(before, self._files(before)) if before else None,
+            "change": {
+                "revision": change.revision,
+                "head": change.head,
+                "policies": change.policies,
+                "targets": sorted(change.targets),
+            },
+            "acknowledged": [{"hazard": hazard, "key": key} for hazard, key in sorted(asked)],
+        }
+        return sources.as_json(shown)
+
+
+def _side(desired: model.Desired, files: Mapping[str, sources.File]) -> dict[str, object]:
+    payload = [file for path, file in files.items() if path != "target.yaml"]
+    return {
+        "target": {
+            "name": desired.target,
+            "type": desired.kind,
+            "environment": desired.environment,
+            "labels": desired.labels,
+            "mode": desired.mode,
+            "connection": desired.connection,
+            "dependsOn": list(desired.depends_on),
+            "spec": desired.spec,
+            "document": files["target.yaml"].value,
+        },
+        "files": {file.path: file.value for file in payload if file.parts},
+        "texts": {file.path: file.text for file in payload if file.text is not None},
+        "opaque": sorted(file.path for file in payload if file.text is None),
+    }
+
+
+def _judge(
+    policies: library.Library,
+    packages: tuple[str, ...],
+    shown: JsonValue,
+    files: Mapping[str, sources.File],
+    deadline_s: float,
+) -> list[tuple[str, model.Reason]]:
+    """Every `deny` and `warn` of these packages about one target."""
+    rules = [(package, rule) for package in packages for rule in policies.rules(package)]
+    queries = tuple(f"data.{package}.{rule}" for package, rule in rules)
+    values = _evaluated(policies, queries, json.dumps(shown, sort_keys=True), deadline_s)
+    return [
+        (rule, _reason(package, said, files))
+        for (package, rule), value in zip(rules, values, strict=True)
+        for said in _said(package, rule, value)
+    ]
+
+
+def _evaluated(policies: library.Library, queries: tuple[str, ...], shown: str, deadline_s: float) -> _Answer:
+    if "\\u0000" in shown:  # The engine reads C strings: what follows a NUL would not be judged.
+        raise errors.ConfigError("opa_input", "a NUL character in a document", fix="remove it")
+    if len(shown) > MAX_INPUT_BYTES:
+        raise errors.ConfigError("opa_input", f"a target of more than {MAX_INPUT_BYTES} bytes", fix="split it")
+    asked = (policies.digest, queries, model.sha256(shown.encode()))
+    with _lock:
+        if asked in _answers:
+            _answers.move_to_end(asked)
+            return _answers[asked]
+    session = embedded.Session(dict(policies.sources), tuple((query, json.loads(shown)) for query in queries))
+    (values,) = embedded.evaluate([session], within_s=deadline_s)
+    with _lock:
+        _answers[asked] = values
+        while len(_answers) > _REMEMBERED:
+            _answers.popitem(last=False)
+    return values
+
+
+def _said(package: str, rule: str, value: JsonValue) -> list[_Said]:
+    """A set, as the engine prints it: an array. Anything else, and any element that is no message, is an error."""
+    if not isinstance(value, list):
+        raise errors.ConfigError("rego", f"data.{package}.{rule} is no set", fix=f"write `{rule} contains ...`")
+    try:
+        return [_Said(msg=each) if isinstance(each, str) else _Said.model_validate(each) for each in value]
+    except pydantic.ValidationError as exc:
+        raise errors.ConfigError(
+            "rego",
+            f"data.{package}.{rule} said something that is neither a text nor {{msg, file, path, fix}}",
+            fix="see the head of the rule",
+        ) from exc
+
+
+def _reason(package: str, said: _Said, files: Mapping[str, sources.File]) -> model.Reason:
+    file = files.get(said.file)
+    where = file.place(said.path) if file else files["target.yaml"].place(())
+    fix = said.fix or f"change it so that {package} agrees"
+    return model.Reason(code="policy", message=f"{package}: {said.msg}", where=where, fix=fix)

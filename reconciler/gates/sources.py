@@ -1,0 +1,116 @@
+"""What stands where in a target's folder: its document with lines, and its payload read as documents or as text."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from pydantic import JsonValue
+
+from reconciler import documents, errors, model, ports, strict_yaml
+
+DOCUMENTS = (".yaml", ".yml", ".json")
+OPAQUE = "files/"  # Below it stand files that are delivered as they are: an application's own YAML need not be strict.
+MAX_TEXT_BYTES = 1 << 18
+
+_MARKER = re.compile(rb"^---(?=[ \t\r\n]|\Z)", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class File:
+    """One file of a target. `parts` holds one value for each document in it; where there are several, the first element of a path is its number."""
+
+    path: str  # in the folder
+    where: str  # in the repository
+    parts: tuple[strict_yaml.Located, ...] = ()
+    text: str | None = None  # None: binary, or too large to show to a policy
+    refused: model.Reason | None = None  # why it cannot be read as a document although its name says so
+
+    @property
+    def value(self) -> JsonValue:
+        return self.parts[0].value if len(self.parts) == 1 else [part.value for part in self.parts]
+
+    def place(self, path: strict_yaml.Path) -> str:
+        """file:line of this value, or of the nearest one above it."""
+        if len(self.parts) > 1 and path and isinstance(path[0], int) and 0 <= path[0] < len(self.parts):
+            return f"{self.where}:{self.parts[path[0]].line(path[1:])}"
+        return f"{self.where}:{self.parts[0].line(path) if len(self.parts) == 1 else 1}"
+
+
+def read_document(repository: ports.Repository, desired: model.Desired) -> File:
+    """The target.yaml that `desired` was made from.
+
+    Raises: AuditError(content) when the revision does not hold the folder that `desired` names; ConfigError(parse).
+    """
+    name = desired.target
+    tree = repository.tree(desired.revision)
+    if documents.target_digest(tree, name) != desired.digest:
+        raise errors.AuditError("content", f"{name} at {desired.revision} is not what was judged")
+    where = f"targets/{name}/target.yaml"
+    return File("target.yaml", where, (strict_yaml.parse(repository.read(tree[where.encode()].oid), where),))
+
+
+def read_payload(desired: model.Desired) -> Iterator[File]:
+    for path, blob in sorted(desired.payload.items()):
+        where = f"targets/{desired.target}/{path}"
+        yield _read(path, where, blob)
+
+
+def _read(path: str, where: str, blob: bytes) -> File:
+    text = _text(blob)
+    if not path.endswith(DOCUMENTS):
+        return File(path, where, text=text)
+    try:
+        return File(path, where, tuple(_parts(blob, where)), text)
+    except errors.ConfigError as exc:
+        return File(path, where, text=text, refused=None if path.startswith(OPAQUE) else model.Reason.of(exc))
+
+
+def _parts(blob: bytes, where: str) -> Iterator[strict_yaml.Located]:
+    """Each document of a file, its lines counted from the top of the file. A marker in the first column always begins one."""
+    marks = [m.start() for m in _MARKER.finditer(blob)]
+    cuts = [0, *(mark for mark in marks if mark), len(blob)]
+    for start, end in itertools.pairwise(cuts):
+        part = strict_yaml.parse(b"\n" * blob.count(b"\n", 0, start) + blob[start:end], where)
+        if part.value is not None or len(cuts) == 2:  # noqa: PLR2004 - the only document of its file may be empty
+            yield part
+
+
+def _text(blob: bytes) -> str | None:
+    if len(blob) > MAX_TEXT_BYTES or b"\0" in blob:
+        return None
+    try:
+        return blob.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def strings(value: JsonValue, path: strict_yaml.Path = ()) -> Iterator[tuple[strict_yaml.Path, str]]:
+    """Every string of a value, keys apart, with its path."""
+    match value:
+        case str():
+            yield path, value
+        case dict():
+            for key, below in value.items():
+                yield from strings(below, (*path, key))
+        case list():
+            for i, below in enumerate(value):
+                yield from strings(below, (*path, i))
+        case _:
+            pass
+
+
+def as_json(value: object) -> JsonValue:
+    """Frozen values as plain JSON: what a policy sees, and what digests are made of."""
+    return json.loads(json.dumps(value, default=_plain))  # type: ignore[no-any-return]
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, frozenset | set):
+        return sorted(value)
+    raise TypeError(type(value).__name__)
