@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import heapq
+import itertools
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Literal
+from datetime import datetime
+from typing import Annotated, Literal, TypedDict, cast
 
 import pydantic
+import sqlalchemy as sa
 from pydantic import JsonValue
 
 from reconciler import model
-from reconciler.audit import record
+from reconciler.audit import query, record
 from reconciler.views import document
 
 EventType = Literal[
@@ -33,18 +37,30 @@ Instant = Annotated[pydantic.AwareDatetime, pydantic.AfterValidator(model.utc_ms
 
 
 class Query(model.Value):
-    """Which records; empty means all. Of a target, a revision, a deployment, a person; between two times; after a seq."""
+    """Which records: all that is given must hold, one of `types` is enough. since <= at < until, seq > after."""
 
     types: frozenset[EventType] = frozenset()
+    id: str = ""
     target: str = ""
     revision: str = ""
     deployment: str = ""
     person: str = ""
-    verdict: model.Verdict | None = None
+    verdict: str = ""
+    path: str = ""
+    rule: str = ""
+    gate: str = ""
+    ticket: str = ""
     since: Instant | None = None
     until: Instant | None = None
     after: int = -1
     limit: int | None = pydantic.Field(default=None, ge=1)
+
+
+class _Span(TypedDict):
+    since: datetime | None
+    until: datetime | None
+    after: int
+    limit: int | None
 
 
 class RecordList(document.Document):
@@ -64,7 +80,26 @@ class Verification(document.Document):
     verified: bool
 
 
+def find(engine: sa.Engine, asked: Query) -> list[record.Record]:
+    """The records, oldest first. Blocks on the store.
+
+    Raises: AuditError(log_broken) at a record that does not have its hash.
+    """
+    span = _Span(since=asked.since, until=asked.until, after=asked.after, limit=asked.limit)
+    if not asked.types:
+        return list(query.query(engine, **span, **_terms(asked)))
+    # The index takes one type; each part is in order, so the whole is a merge of them.
+    parts = [query.query(engine, **span, **_terms(asked, each)) for each in sorted(asked.types)]
+    return list(itertools.islice(heapq.merge(*parts, key=lambda entry: entry.seq), asked.limit))
+
+
 def records(found: Iterable[record.Record], limit: int | None) -> RecordList:
     items = [entry.model_dump(mode="json", by_alias=True) for entry in found]
     more = limit is not None and len(items) >= limit
     return RecordList(items=tuple(items), next=items[-1]["seq"] if more else None)
+
+
+def _terms(asked: Query, event_type: str = "") -> query.Terms:
+    names = ("id", "target", "revision", "deployment", "person", "verdict", "path", "rule", "gate", "ticket")
+    values = {name: str(getattr(asked, name)) for name in names} | {"type": event_type}
+    return cast("query.Terms", {name: value for name, value in values.items() if value})

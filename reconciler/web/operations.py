@@ -28,7 +28,7 @@ from reconciler.views import (
 from reconciler.web.application import Actor, Application, Verb
 
 PAGE = 500
-QUERY = ("type", "target", "revision", "deployment", "person", "verdict", "since", "until", "after", "limit")
+QUERY = ("type", *(name for name in audit.Query.model_fields if name != "types"))
 
 
 B = TypeVar("B", bound=pydantic.BaseModel)
