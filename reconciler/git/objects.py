@@ -11,6 +11,7 @@ import os
 import select
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import NamedTuple, TypeVar
@@ -48,6 +49,7 @@ class ObjectReader:
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
         self._batch: _Batch | None = None
+        self._end: weakref.finalize[..., ObjectReader] | None = None
 
     def read(self, oid: model.Oid, kind: str, limit_bytes: int) -> bytes:
         """One object of this kind.
@@ -95,7 +97,9 @@ class ObjectReader:
         raise self._unreadable(oids[0])
 
     def _ask(self, oids: tuple[model.Oid, ...], ask: Callable[[_Batch, tuple[model.Oid, ...]], list[R]]) -> list[R]:
-        self._batch = self._batch or _Batch(self._git, self._timeout_s)
+        if self._batch is None:
+            self._batch = _Batch(self._git, self._timeout_s)
+            self._end = weakref.finalize(self, self._batch.close)  # For a reader that nobody closed.
         try:
             return ask(self._batch, oids)
         except BaseException:
@@ -103,9 +107,9 @@ class ObjectReader:
             raise
 
     def _drop(self) -> None:
-        if self._batch:
-            self._batch.close()
-            self._batch = None
+        if self._end:
+            self._end()
+        self._batch = self._end = None
 
     def _check_header(self, oid: model.Oid, header: Header, kind: str, limit_bytes: int) -> None:
         if header.kind == MISSING:

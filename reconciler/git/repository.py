@@ -6,7 +6,6 @@ git lists and merges; every link that a verdict rests on is confirmed with our o
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -101,14 +100,15 @@ class GitRepository:
         Raises: ConfigError(repository, quarantine).
         """
         self._limits = limits
-        self._home = tempfile.TemporaryDirectory(prefix="reconciler-home-", ignore_cleanup_errors=True)
+        self._scratch = store.Scratch()
         self._git_dir = git_dir.absolute()
-        self._refs = process.GitProcess(self._git_dir, home=Path(self._home.name), limits=process_limits)
+        self._refs = process.GitProcess(self._git_dir, home=self._scratch.home, limits=process_limits)
         layout = store.read_layout(self._refs, self._git_dir)
         self.object_format = layout.object_format
         folders = (*store.quarantine_dirs(quarantine or {}, layout.common_dir), layout.common_dir / "objects")
-        self._store = store.PrivateStore(tuple(dict.fromkeys(folders)), layout.object_format, process_limits)
-        self._git = self._store.git
+        self._git = store.private_git(
+            self._scratch, tuple(dict.fromkeys(folders)), layout.object_format, process_limits
+        )
         self._objects = objects.ObjectReader(
             self._git, object_format=layout.object_format, timeout_s=process_limits.timeout_s
         )
@@ -196,8 +196,7 @@ class GitRepository:
 
     def close(self) -> None:
         self._objects.close()
-        self._store.close()
-        self._home.cleanup()
+        self._scratch.close()
 
     def __enter__(self) -> Self:
         return self

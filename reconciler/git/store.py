@@ -8,7 +8,9 @@ written, and nothing that it serves is ever run.
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -88,22 +90,27 @@ def quarantine_dirs(variables: Mapping[str, str], common_dir: Path) -> tuple[Pat
     return tuple(folders)
 
 
-class PrivateStore:
-    """A temporary bare repository whose objects are those of others; gone with `close`."""
+class Scratch:
+    """A temporary folder of ours with an empty `home` in it; gone with `close`, or with the last who holds it."""
 
-    def __init__(
-        self, object_dirs: tuple[Path, ...], object_format: str, limits: process.ProcessLimits = process.DEFAULT_LIMITS
-    ) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="reconciler-git-", ignore_cleanup_errors=True)
-        root = Path(self._folder.name)
-        git_dir = root / "git"
-        make_bare(git_dir, object_format)
-        if any("\n" in str(folder) for folder in object_dirs):
-            raise errors.ConfigError("repository", "a repository's path may not hold a line break")
-        lines = "".join(f"{folder}\n" for folder in object_dirs)
-        (git_dir / "objects/info/alternates").write_text(lines, encoding="utf-8", errors="surrogateescape")
-        (root / "home").mkdir()
-        self.git = process.GitProcess(git_dir, home=root / "home", object_format=object_format, limits=limits)
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="reconciler-git-"))
+        self.home = self.path / "home"
+        self.home.mkdir()
+        self.close = weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
-    def close(self) -> None:
-        self._folder.cleanup()
+
+def private_git(
+    scratch: Scratch,
+    object_dirs: tuple[Path, ...],
+    object_format: str,
+    limits: process.ProcessLimits = process.DEFAULT_LIMITS,
+) -> process.GitProcess:
+    """git on a bare repository in `scratch` whose objects are those of others; what it writes stays there."""
+    git_dir = scratch.path / "git"
+    make_bare(git_dir, object_format)
+    if any("\n" in str(folder) for folder in object_dirs):
+        raise errors.ConfigError("repository", "a repository's path may not hold a line break")
+    lines = "".join(f"{folder}\n" for folder in object_dirs)
+    (git_dir / "objects/info/alternates").write_text(lines, encoding="utf-8", errors="surrogateescape")
+    return process.GitProcess(git_dir, home=scratch.home, object_format=object_format, limits=limits)

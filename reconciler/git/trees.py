@@ -145,14 +145,16 @@ class TreeReader:
     def _read_digests(self, files: tuple[tuple[bytes, Name], ...]) -> Mapping[model.Oid, _Digest]:
         blobs = dict.fromkeys(line.oid for _, line in files if line.mode != GITLINK)
         found = {oid: self._digests[oid] for oid in blobs if oid in self._digests}
-        total_bytes = sum(digest.size_bytes for digest in found.values())
+        known_bytes = sum(digest.size_bytes for digest in found.values())
         unread = (oid for oid in blobs if oid not in found)
         for oid, content in self._reader.read_many(unread, "blob", self._limits.blob_bytes):
             found[oid] = _Digest(model.sha256(content), len(content))
             _remember(self._digests, oid, found[oid], 2 * self._limits.files)
-            total_bytes += len(content)
-            if total_bytes > self._limits.tree_bytes:
-                raise _beyond("bytes", self._limits.tree_bytes)
+            known_bytes += len(content)
+            if known_bytes > self._limits.tree_bytes:
+                break
+        if known_bytes > self._limits.tree_bytes:  # Also when all was known: the answer may not depend on the cache.
+            raise _beyond("bytes", self._limits.tree_bytes)
         return found
 
 

@@ -24,11 +24,11 @@ def clone(tmp_path: Path) -> Clone:
 
 @pytest.fixture
 def reader(clone: Clone) -> Iterator[objects.ObjectReader]:
-    private = store.PrivateStore((clone.git_dir / "objects",), "sha1")
-    reader = objects.ObjectReader(private.git, timeout_s=20)
+    scratch = store.Scratch()
+    reader = objects.ObjectReader(store.private_git(scratch, (clone.git_dir / "objects",), "sha1"), timeout_s=20)
     yield reader
     reader.close()
-    private.close()
+    scratch.close()
 
 
 def code_of(reader: objects.ObjectReader, oid: model.Oid, kind: str = "blob") -> tuple[type[Exception], str]:
@@ -151,12 +151,13 @@ def test_sha256_repositories_are_hashed_with_sha256(tmp_path: Path) -> None:
     clone = Clone(tmp_path / "sha256", "--object-format=sha256")
     good, bad = clone.blob(b"good"), clone.blob(b"was true")
     clone.damage(bad, b"blob 8\0was fals")
-    private = store.PrivateStore((clone.git_dir / "objects",), "sha256")
-    reader = objects.ObjectReader(private.git, object_format="sha256")
+    scratch = store.Scratch()
+    git = store.private_git(scratch, (clone.git_dir / "objects",), "sha256")
+    reader = objects.ObjectReader(git, object_format="sha256")
     assert reader.read(good, "blob", LIMIT) == b"good"
     assert code_of(reader, bad) == (errors.AuditError, "object_hash")
     reader.close()
-    private.close()
+    scratch.close()
 
 
 def test_a_blob_that_holds_replies_is_only_a_blob(clone: Clone, reader: objects.ObjectReader) -> None:
