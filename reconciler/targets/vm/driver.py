@@ -9,7 +9,9 @@ dead-man here: nothing that these files do can cut the daemon off from itself. T
 
 from __future__ import annotations
 
+import contextlib
 import grp
+import itertools
 import os
 import pwd
 from collections.abc import Callable, Iterator, Mapping
@@ -64,7 +66,7 @@ class Vm:
                 if clock.monotonic_s() >= until:
                     raise errors.TransientError("deadline", f"{root.path}: the look took longer than {deadline_s:g} s")
                 looking.look(key, wants.get(key))
-            foreign = tuple(_foreign(looking))
+            foreign = tuple(itertools.islice(_foreign(looking), MAX_FOREIGN))
             busy = ledger.is_locked(root)
             health, findings = probes.run_probes(
                 wanted.probes, deadline_s=max(0.0, until - clock.monotonic_s()), file_root=Path(root.path)
@@ -196,21 +198,15 @@ def _check_kind(path: str, kind: document.Kind, actual: document.State | None) -
 
 
 def _foreign(looking: _Looking) -> Iterator[model.Observation]:
-    """What lies in the folders that we keep and nobody declared."""
+    """What lies in the folders that we keep and nobody declared. A folder that is itself in a bad way is not searched."""
     known = {document.parse_key(seen.key)[1] for seen in looking.seen}
-    folders = [seen.key for seen in looking.seen if seen.actual and document.parse_key(seen.key)[0] == "directory"]
-    reported = 0
-    for folder in folders:
-        above = document.parse_key(folder)[1]
-        for name in looking.root.names(above):
-            if f"{above}/{name}" not in known and reported < MAX_FOREIGN:
-                reported += 1
-                yield model.Observation(
-                    key=document.key_of("file", f"{above}/{name}"),
-                    wanted=None,
-                    actual={"type": "foreign"},
-                    marked=False,
-                )
+    kept = (document.parse_key(seen.key) for seen in looking.seen if seen.actual is not None)
+    for above in (path for kind, path in kept if kind == "directory"):
+        with contextlib.suppress(errors.PermanentError):
+            for path in (f"{above}/{name}" for name in looking.root.names(above)):
+                if path not in known:
+                    key = document.key_of("file", path)
+                    yield model.Observation(key=key, wanted=None, actual={"type": "foreign"}, marked=False)
 
 
 def _resolved(want: document.Want) -> document.State:
