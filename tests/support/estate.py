@@ -1,158 +1,260 @@
-"""An application over a real log, for surfaces: what it knows of targets beside the log is what a test puts there."""
+"""A small bank: its people, its approval policy, and changes that go the whole way from a branch to a signed merge.
+
+Everything lies in an object store in memory; keys are in this process. One line makes a merge that is accepted:
+
+    bank = estate.Estate(estate.targets())
+    merge = bank.change({"targets/ledger/resources.yaml": b"..."}, approvers=["bob", "grace"])
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from datetime import UTC, datetime
+from typing import Any, Unpack
 
-import sqlalchemy as sa
+import yaml
 
-from reconciler import errors, model
-from reconciler.audit import log, query, record, state, storage
-from reconciler.views import audit, metrics, plans, status, targets
-from support import logs
+from reconciler import model
+from reconciler.admission import admit, effect, form, judging, statement
+from reconciler.audit import record, state
+from support import objects, signing
 
-T = TypeVar("T")
+REPOSITORY_ID = "urn:uuid:6f1c0b1e-8d0a-4a7e-9a52-3f0c7d1b2a44"
+REF = "refs/heads/main"
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+POLICY_PATH = "policies/approval.yaml"
 
-GENESIS, MERGE, HEAD = (model.Oid(c * 40) for c in "abc")
-OLD, NEW, OTHER = (model.Digest(c * 64) for c in "123")
-PLAN = model.Digest("4" * 64)
-KEY = model.Key("file/etc/app.conf")
+# alice usually writes; bob, grace and heidi run things; carol and erin look at security; dan, erin and frank own the policies.
+PEOPLE = ("alice", "bob", "carol", "dan", "erin", "frank", "grace", "heidi")
+ROBOTS = ("forge", "image-updates")
+SRE, SECURITY, ADMINS = ("bob", "grace"), ("carol", "erin"), ("dan", "frank")
 
-
-def version(revision: model.Oid | None, digest: model.Digest) -> model.Version:
-    return model.Version(revision=revision, digest=digest)
-
-
-GENESIS_EVENT = record.Genesis(revision=GENESIS, reason="taken over", targets={"api": OLD, "db": OTHER})
-CONFIRMED = tuple(
-    record.Confirmed(target=name, version=version(GENESIS, digest), fingerprint=PLAN)
-    for name, digest in (("api", OLD), ("db", OTHER))
-)
-DECISION = record.Decision(
-    base=GENESIS,
-    revision=MERGE,
-    head=HEAD,
-    verdict=model.Verdict.ACCEPT,
-    targets={"api": NEW},
-    merge_signature=record.MergeSignature(principal="carol", key_id="SHA256:c", algorithm="ssh-ed25519"),
-    approvals=(model.Approval(person="bob", level="A2", key_id="SHA256:b", statement=PLAN),),
-    duties=record.Duties(authors=("alice",)),
-    rules=(record.RuleResult(id="base", paths=("targets/api/target.yaml",), need=("1 of sre (A2)",), got=("bob",)),),
-)
-PASSED = record.Clearance(
-    revision=MERGE,
-    passed=True,
-    results=(
-        model.GateResult(outcome=model.Outcome.PASS, check="opa: compliance_policy", targets=("api",), duration_ms=120),
-    ),
-)
+Spec = dict[str, Any]  # a document under construction
 
 
-def intent(deployment: str = "d1", cause: model.Cause = model.Cause.CHANGE, decision: int = 3) -> record.Intent:
-    return record.Intent(
-        deployment=deployment,
-        target="api",
-        wanted=version(MERGE, NEW),
-        cause=cause,
-        decisions=(decision,),
-        clearance=decision + 1,
-        plan=PLAN,
-        before=version(GENESIS, OLD),
-        snapshot=PLAN,
-        actions={KEY: "update"},
-    )
+def key(name: str) -> signing.Key:
+    return signing.Key(name)
 
 
-def applied(deployment: str = "d1") -> record.Applied:
-    results = (model.StepResult(key=KEY, effect=model.Effect.CHANGED, identity="17"),)
-    return record.Applied(deployment=deployment, target="api", results=results, owned={KEY: "17"})
+def key_document(name: str, use: Sequence[str] = ("commit", "approve", "merge"), **fields: object) -> Spec:
+    """One key as the policy lists it; `fields` in the spelling of the document: notAfter, revoked, userPresence."""
+    made = key(name)
+    document: Spec = {"id": made.key_id, "type": "ssh-ed25519", "public": made.public_line.split(" ")[1], "use": [*use]}
+    document |= {"notBefore": "2026-06-01T00:00:00Z", "notAfter": "2027-06-01T00:00:00Z"}
+    return {**document, **fields}
 
 
-def outcome(deployment: str = "d1", closed: model.Closed = model.Closed.SUCCEEDED) -> record.Outcome:
-    return record.Outcome(deployment=deployment, target="api", closed=closed)
+def person(name: str, *keys: Spec) -> Spec:
+    return {"name": name.title(), "emails": [objects.who(name).email], "keys": [*keys] or [key_document(name)]}
 
 
-DEPLOYED = (GENESIS_EVENT, *CONFIRMED, DECISION, PASSED, intent(), applied(), outcome())
+def policy_spec() -> Spec:
+    """`spec` of the policy of trust.md 4.1, to be changed at will: every call makes a new one."""
+    return {
+        "repository": {"id": REPOSITORY_ID, "ref": REF, "objectFormat": "sha1"},
+        "namespace": signing.NAMESPACE,
+        "people": {name: person(name) for name in PEOPLE},
+        "robots": {
+            "forge": {
+                "keys": [key_document("forge", ["merge"])],
+                "use": ["merge"],
+                "emails": [objects.FORGE.email],
+            },
+            "image-updates": {
+                "keys": [key_document("image-updates", ["commit"])],
+                "use": ["commit"],
+                "emails": [objects.who("image-updates").email],
+                "paths": ["/targets/*/manifests/**"],
+            },
+        },
+        "teams": {
+            "sre": ["alice", "bob", "grace", "heidi"],
+            "security": ["carol", "erin"],
+            "policy-admins": ["dan", "erin", "frank"],
+        },
+        "environments": {
+            "prod": {"secrets": ["vault:kv/prod/**"], "endpoints": ["*.prod.bank.example", "10.20.0.0/16"]},
+            "dev": {"secrets": ["vault:kv/dev/**"], "endpoints": ["*.dev.bank.example", "localhost"]},
+        },
+        "rules": [
+            {"id": "base", "paths": ["/**"], "need": [need("sre", 1)]},
+            {"id": "prod", "paths": ["/targets/**"], "environments": ["prod"], "need": [need("sre", 2)]},
+            {"id": "net", "paths": ["/targets/**"], "types": ["network"], "need": [need("security", 1)]},
+            {"id": "meta", "paths": ["/policies/**"], "need": [need("policy-admins", 2)]},
+        ],
+        "hazards": [{"any": ["deletes_data"], "need": [need("security", 1)]}],
+        "rollback": {"need": [need("sre", 1)], "within": "14d"},
+        "recovery": {"need": [need("policy-admins", 2)]},
+        "gates": {"required": {"prod": ["schema", "rollback", "opa"]}, "critical": ["schema", "rollback"]},
+    }
+
+
+def need(team: str, count: int, level: str = "A2") -> Spec:
+    return {"from": [team], "count": count, "level": level}
+
+
+def policy_blob(spec: Spec | None = None) -> bytes:
+    document = {"apiVersion": "reconciler/v1", "kind": "ApprovalPolicy", "spec": spec or policy_spec()}
+    return yaml.safe_dump(document, sort_keys=False).encode()
+
+
+def target(name: str, environment: str = "prod", kind: str = "memory", **spec: object) -> dict[str, bytes]:
+    """The two files of one target."""
+    document = {
+        "apiVersion": "reconciler/v1",
+        "kind": "Target",
+        "metadata": {"name": name},
+        "spec": {"type": kind, "environment": environment, **spec},
+    }
+    return {
+        f"targets/{name}/target.yaml": yaml.safe_dump(document).encode(),
+        f"targets/{name}/resources.yaml": resources(1),
+    }
+
+
+def resources(value: object) -> bytes:
+    return yaml.safe_dump({"resources": [{"kind": "item", "namespace": "n", "name": "one", "value": value}]}).encode()
+
+
+def targets() -> dict[str, bytes]:
+    """Two in production, one in development, a firewall."""
+    made = (target("ledger"), target("payments"), target("sandbox", "dev"), target("edge", "dev", "network"))
+    return {path: blob for files in made for path, blob in files.items()}
 
 
 @dataclass
 class Estate:
-    """`web.application.Application` as a daemon would be it, without its loops."""
+    """`files`: of the genesis commit, beside the policy. `tip`: the last merge that was pushed."""
 
-    engine: sa.Engine = field(default_factory=lambda: storage.make_engine("sqlite://"))
-    watching: bool = True
-    seen: dict[str, targets.Live] = field(default_factory=dict)
-    not_ready: model.ValidationResult = ()
-    asked: list[tuple[str, ...]] = field(default_factory=list)  # what reached the application
-    fails: errors.ReconcilerError | None = None  # raised by everything that looks or judges
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    spec: Spec = field(default_factory=policy_spec)
+    terms: admit.Terms = field(default_factory=lambda: admit.Terms(production=False))
+    store: objects.ObjectStore = field(default_factory=objects.ObjectStore)
 
     def __post_init__(self) -> None:
-        self.clock = logs.Clock()
-        self.log: log.Log = logs.make_log(self.engine, self.clock)
-        self._metrics = metrics.Metrics(self.state, self.live, self.facts, self.clock.now)
-        self.log.subscribe(self._metrics.heard)
-        self.turned = self._metrics.turned
+        self.genesis = self.store.make_commit({POLICY_PATH: policy_blob(self.spec), **self.files})
+        self.push(self.genesis)
 
-    def happen(self, *events: record.Event) -> None:
-        for event in events:
-            self.log.lease(record.scope(event))
-            self.log.append(event)
+    def push(self, tip: model.Oid) -> model.Oid:
+        self.tip = tip
+        self.store.push(tip)
+        return tip
 
-    def facts(self) -> status.Facts:
-        return status.Facts(
-            installation="test", profile="development", version="0", watching=self.watching, warnings=("development",)
+    @property
+    def pin(self) -> admit.Pin:
+        return admit.Pin(self.genesis, "taken over, CHG1", REPOSITORY_ID, REF, production=self.terms.production)
+
+    # --- one change, step by step ---
+
+    def branch(
+        self, files: objects.Files, author: str = "alice", *, on: model.Oid | None = None, signer: str | None = None
+    ) -> model.Oid:
+        """A branch of one signed commit. `signer` "" leaves it unsigned."""
+        who = objects.who(author)
+        signed_by = author if signer is None else signer
+        return self.store.make_commit(files, on or self.tip, author=who, key=key(signed_by) if signed_by else None)
+
+    def merge(
+        self,
+        head: model.Oid,
+        *,
+        base: model.Oid | None = None,
+        signer: str = "forge",
+        files: objects.Files | None = None,
+        tree: model.Oid | None = None,
+        time: int | None = None,
+    ) -> model.Oid:
+        """The merge of this head, not pushed; `signer` "" leaves it unsigned, `files` makes it an evil one."""
+        made = key(signer) if signer else None
+        return self.store.make_merge(base or self.tip, head, made, files=files, tree=tree, time=time)
+
+    def binding(
+        self, merge: model.Oid, *, base: model.Oid | None = None, head: model.Oid | None = None, **other: object
+    ) -> statement.Binding:
+        """What an approval of this merge has to say; `other` fields say something else."""
+        first, second = self.store.parents(merge)[:2]
+        before, after = self.store.tree(base or first), self.store.tree(merge)
+        done = effect.compare(before, after)
+        named = [_environment(self.store, tree, name) for tree in (before, after) for name in done.targets]
+        told = statement.Binding(
+            repo=REPOSITORY_ID,
+            object_format="sha1",
+            ref=REF,
+            head=head or second,
+            effect=done.digest,
+            environments=tuple(sorted({name for name in named if name})),
         )
+        return told.model_copy(update=other)
 
-    def ready(self) -> model.ValidationResult:
-        return self.not_ready
+    def approve(
+        self,
+        merge: model.Oid,
+        *people: str,
+        binding: statement.Binding | None = None,
+        with_key: str = "",
+        **fields: Unpack[signing.ClaimFields],
+    ) -> tuple[bytes, ...]:
+        """Put a statement of each of them, an approval unless `decision` says otherwise, under the refs of the head."""
+        bound = binding or self.binding(merge)
+        made = tuple(signing.approve(key(with_key or name), name, bound, **fields) for name in people)
+        for envelope in made:
+            self.store.add_envelope(self.store.parents(merge)[1], envelope)
+        return made
 
-    def state(self) -> state.State:
-        return self.log.state
+    def change(
+        self,
+        files: objects.Files,
+        author: str = "alice",
+        approvers: Iterable[str] = SRE,
+        *,
+        signer: str = "forge",
+    ) -> model.Oid:
+        """Branch, merge, approve and push; the merge."""
+        merge = self.merge(self.branch(files, author), signer=signer)
+        self.approve(merge, *approvers)
+        return self.push(merge)
 
-    def live(self) -> Mapping[str, targets.Live]:
-        return self.seen
+    def change_policy(
+        self, spec: Spec, approvers: Iterable[str] = (*ADMINS, "bob"), author: str = "alice"
+    ) -> model.Oid:
+        return self.change({POLICY_PATH: policy_blob(spec)}, author, approvers)
 
-    def records(self, query: audit.Query) -> Sequence[record.Record]:
-        return audit.find(self.engine, query)
+    # --- judging without a log ---
 
-    def read(self, seq: int) -> record.Record:
-        return query.show(self.engine, seq)
+    def known(self, tip: model.Oid | None = None, **fields: object) -> state.State:
+        """What is known when `tip`, or else the genesis, was accepted last."""
+        return judging.clone_state(tip or self.genesis).model_copy(update=fields)
 
-    def verify_log(self) -> int:
-        return self._answer("verify_log", self.log.size)
+    def judge(
+        self,
+        merge: model.Oid,
+        *,
+        after: model.Oid | None = None,
+        skipped: tuple[model.Oid, ...] = (),
+        now: datetime = NOW,
+        denied: form.Denied | None = None,
+        **known: object,
+    ) -> record.Decision:
+        """One merge on top of `after`, or else of its own first parent."""
+        base = after or self.store.parents(merge)[0]
+        terms = admit.Terms(denied or form.Denied(), production=self.terms.production)
+        at = self.known(base, **known)
+        return judging.judge(self.store, merge, at, skipped=skipped, terms=terms, now=now)
 
-    def diff(self, target: str) -> plans.Preview:
-        return self._answer("diff", plans.Preview(target=target, plan=self.seen[target].plan))
 
-    def plan(self, head: model.Oid | None) -> Sequence[plans.Preview]:
-        return self._answer("plan", [plans.Preview(target="api", content=f"+{head}")])
+def changed(spec: Spec, **people: Spec) -> Spec:
+    """A copy of the policy with these people in place of those of the same name."""
+    made = copy.deepcopy(spec)
+    made["people"] |= people
+    return made
 
-    def verify(self, head: model.Oid | None) -> Sequence[record.Decision]:
-        return self._answer("verify", [DECISION])
 
-    def run_gates(self, head: model.Oid) -> record.Clearance:
-        return self._answer("run_gates", PASSED)
+def codes(decision: record.Decision) -> set[str]:
+    return {reason.code for reason in decision.reasons}
 
-    def operate(self, verb: str, target: str, *, actor: str, reason: str) -> None:
-        self.asked.append((verb, target, actor, reason))
 
-    def rollback(
-        self, deployment: str, *, actor: str, reason: str, acknowledged: tuple[tuple[str, model.Key], ...]
-    ) -> model.Version:
-        self.asked.append(("rollback", deployment, actor, reason, *(f"{h}|{k}" for h, k in acknowledged)))
-        return self.log.intent(deployment).before
-
-    def submit(self, envelope: bytes) -> model.Digest:
-        self.asked.append(("submit", envelope.decode()))
-        return model.sha256(envelope)
-
-    def metrics(self) -> bytes:
-        return self._metrics.exposition()
-
-    def _answer(self, name: str, value: T) -> T:
-        self.asked.append((name,))
-        if self.fails:
-            raise self.fails
-        return value
+def _environment(store: objects.ObjectStore, tree: model.Tree, name: str) -> str:
+    entry = tree.get(f"targets/{name}/target.yaml".encode())
+    return str(yaml.safe_load(store.read(entry.oid))["spec"]["environment"]) if entry else ""

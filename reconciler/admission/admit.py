@@ -1,0 +1,203 @@
+"""One pass of the first loop: fetch, judge, record. And where it starts: the pinned genesis (trust.md 5.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from reconciler import documents, errors, model, ports
+from reconciler.admission import commit, judging, lint, policy, statement, tree
+from reconciler.audit import log, record, state
+
+Terms = judging.Terms
+
+PATIENCE_POLLS = 2  # of a tip that is older than what was accepted: it may come from a replica that lags (trust.md 2.4)
+_STORE = frozenset({"object_hash", "repo_config"})
+_MERGE_PARENTS = 2
+
+
+@dataclass
+class Patience:
+    """How many polls in a row the source served a tip older than the last accepted commit. Kept by a running daemon only."""
+
+    polls: int = 0
+
+
+@dataclass(frozen=True)
+class Pin:
+    """`source` of the daemon's configuration: where trust starts, on the operator's authority."""
+
+    genesis: model.Oid
+    reason: str
+    source_id: str
+    source_ref: str
+    production: bool = True
+    converge: bool = False  # targets may be written before a merge touches them
+
+
+def admit(
+    source: ports.Source,
+    repository: ports.Repository,
+    audit: log.Log,
+    *,
+    terms: Terms,
+    clock: ports.Clock,
+    patience: Patience | None = None,
+) -> tuple[record.Decision, ...]:
+    """Bring the log up to date with the watched ref; return what was decided. Idempotent; blocks on the network only.
+
+    Without `patience` an older tip is a HALT at once.
+
+    Raises: TransientError when the source cannot be read, and nothing is concluded from that; AuditError of the log.
+    """
+    known = audit.state
+    if known.tip is None:
+        raise errors.ConfigError("pin", "no genesis was ever taken over", fix="see source.genesis in the configuration")
+    if "pin" in known.halted:
+        return ()  # Only a pin that is put right clears it: `take_over`.
+    try:
+        tip = source.fetch(known.tip, _waiting(known))
+        chain = tuple(repository.first_parents(tip, known.tip))
+        if fresh := tuple(_fresh(repository, chain, known)):
+            audit.append(*fresh)
+        _clear(audit, patience)
+        decided = judging.walk(repository, tip, audit.state, _keep(audit), terms=terms, clock=clock)
+    except errors.PermanentError as exc:
+        return _halt_or_wait(audit, exc, patience)
+    except errors.AuditError as exc:
+        if exc.code not in _STORE:
+            raise
+        _halt(audit, model.Reason.of(exc))
+        return ()
+    for decision in decided:
+        for reason in decision.reasons:
+            if reason.code in judging.HALT:
+                _halt(audit, reason)
+    return decided
+
+
+def take_over(repository: ports.Repository, audit: log.Log, pin: Pin, *, clock: ports.Clock) -> state.State:
+    """Make the log agree with the pin: genesis on the first start, nothing when it stands, a reset when it moved.
+
+    A pin that moved without a new reason is HALT(pin), until it is put right. Idempotent.
+
+    Raises: ConfigError(policy_lint | a code of the tree) when the pinned commit cannot be what trust starts from.
+    """
+    known = audit.state
+    if known.genesis == pin.genesis:
+        if "pin" in known.halted:
+            return audit.append(record.Halt(codes=tuple(code for code in known.halted if code != "pin")))
+        return known
+    if known.genesis is not None and pin.reason in {"", _reason_before(audit)}:
+        moved = f"the pin moved from {known.genesis} to {pin.genesis} without a reason of its own"
+        fix = "put it back, or say in source.genesisReason why it moved"
+        return _halt(audit, model.Reason(code="pin", message=moved, where="source.genesis", fix=fix))
+    blob = _check_genesis(repository, pin, clock)
+    targets = documents.target_digests(repository.tree(pin.genesis))
+    if known.genesis is None:
+        first = record.Genesis(revision=pin.genesis, reason=pin.reason, targets=targets, converge=pin.converge)
+        return audit.append(first, evidence=(blob,))
+    again = record.Reset(before=known.tip, revision=pin.genesis, reason=pin.reason, targets=targets)
+    return audit.append(again, evidence=(blob,))
+
+
+def _waiting(known: state.State) -> frozenset[model.Oid]:
+    """The heads whose approvals may still change something: of what is held, and of what is not yet deployed."""
+    decisions = (*known.held.values(), *(merge.decision for merge in known.pending.values()))
+    return frozenset(decision.head for decision in decisions if decision.head)
+
+
+def _keep(audit: log.Log) -> judging.Keep:
+    def keep(judged: judging.Judged) -> state.State:
+        """Say it once, and again when it moved; not at each poll."""
+        held = audit.state.held.get(judged.decision.revision)
+        if held is not None and held.same(judged.decision):
+            return audit.state
+        return audit.append(judged.decision, evidence=judged.evidence)
+
+    return keep
+
+
+def _fresh(repository: ports.Repository, chain: tuple[model.Oid, ...], known: state.State) -> Iterator[record.Seen]:
+    """What is held completely for the first time: t_obs. Envelopes by strangers leave no trace in the log."""
+    for revision in chain:
+        if revision not in known.seen:
+            yield record.Seen(subject=revision)
+    if not chain or known.tip is None:
+        return
+    try:
+        rules = policy.read_policy(repository, known.tip)
+    except errors.ConfigError:
+        return  # Nothing can be judged under such a policy; the verdicts will say so.
+    said: set[str] = set()
+    for envelope in (envelope for revision in chain for envelope in _envelopes(repository, revision)):
+        subject = f"sha256:{model.sha256(envelope)}"
+        if subject not in known.seen and subject not in said and _is_known(envelope, rules):
+            said.add(subject)
+            yield record.Seen(subject=subject)
+
+
+def _envelopes(repository: ports.Repository, revision: model.Oid) -> tuple[bytes, ...]:
+    try:
+        parsed = commit.parse_commit(revision, repository.commit(revision))
+        if isinstance(parsed, model.Reason) or len(parsed.parents) != _MERGE_PARENTS:
+            return ()
+        return repository.envelopes(parsed.parents[1])
+    except (errors.PermanentError, errors.TransientError):
+        return ()  # Said again, as a verdict, by the judge.
+
+
+def _is_known(envelope: bytes, rules: policy.Policy) -> bool:
+    opened = statement.open_envelope(envelope, namespace=rules.namespace)
+    return isinstance(opened, statement.Statement) and rules.knows(opened.key.key_id)
+
+
+def _halt_or_wait(audit: log.Log, exc: errors.PermanentError, patience: Patience | None) -> tuple[record.Decision, ...]:
+    """The history was rewritten. Targets keep the last accepted state."""
+    if exc.code not in judging.HALT:
+        raise errors.TransientError("source_error", exc.message, where=exc.where, fix=exc.fix) from exc
+    if exc.code == "rewind" and patience is not None and patience.polls < PATIENCE_POLLS:
+        patience.polls += 1
+        message = "the source serves an older tip than the last accepted commit: a replica that lags?"
+        raise errors.TransientError("source_error", message) from exc
+    _halt(audit, model.Reason.of(exc))
+    return ()
+
+
+def _halt(audit: log.Log, reason: model.Reason) -> state.State:
+    codes = audit.state.halted
+    if reason.code in codes:
+        return audit.state
+    return audit.append(record.Halt(codes=(*codes, reason.code), reasons=(reason,)))
+
+
+def _clear(audit: log.Log, patience: Patience | None) -> None:
+    """A descendant of the last accepted commit is there again. An alarm of the store needs a person."""
+    if patience is not None:
+        patience.polls = 0
+    left = tuple(code for code in audit.state.halted if code not in judging.HISTORY)
+    if left != audit.state.halted:
+        audit.append(record.Halt(codes=left))
+
+
+def _reason_before(audit: log.Log) -> str:
+    pins = (e.event for e in audit.records() if isinstance(e.event, record.Genesis | record.Reset))
+    return [each.reason for each in pins][-1]
+
+
+def _check_genesis(repository: ports.Repository, pin: Pin, clock: ports.Clock) -> bytes:
+    """The blob of its policy, which must lint. A tree that breaks the rules would reject every merge on top."""
+    whole = repository.tree(pin.genesis)
+    entry = whole.get(policy.PATH.encode())
+    if entry is None:
+        raise errors.ConfigError("policy_lint", "the pinned commit has no approval policy", where=policy.PATH)
+    blob = repository.read(entry.oid)
+    found = lint.lint(
+        blob, source_id=pin.source_id, source_ref=pin.source_ref, now=clock.now(), production=pin.production
+    ).errors
+    if not found:
+        found = tree.look_at({}, whole, whole, max_files=policy.parse_policy(blob).defaults.max_files)
+    if found:
+        message = "; ".join(reason.message for reason in found[:10])
+        raise errors.ConfigError(found[0].code, message, where=found[0].where, fix=found[0].fix)
+    return blob

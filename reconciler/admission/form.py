@@ -1,0 +1,209 @@
+"""P1 to P5, P7 and P12 (trust.md 2.3): the commit, its parents, its signature, all that it brings in. Parses no content."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from reconciler import errors, model, ports
+from reconciler.admission import brought, commit, merging, policy, recovery
+from reconciler.audit import record, state
+
+_PARENTS = 2
+
+
+@dataclass(frozen=True)
+class Denied:
+    """`source.denied` of the daemon's configuration: it only takes away, and works at once."""
+
+    commits: frozenset[str] = frozenset()  # ids of commits and trees
+    keys: frozenset[str] = frozenset()  # SHA256:...
+    people: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What the daemon's own configuration says about judging; nothing in it can let a merge in."""
+
+    denied: Denied = field(default_factory=Denied)
+    production: bool = True
+
+
+@dataclass(frozen=True)
+class Case:
+    """One question: may `revision` follow `base`, the last accepted commit, passing over `skipped`?"""
+
+    base: model.Oid
+    revision: model.Oid
+    skipped: tuple[model.Oid, ...]
+    known: state.State
+    terms: Terms
+    now: datetime  # t_dec
+
+    @property
+    def observed(self) -> datetime:
+        """t_obs of the merge: where it was never recorded, now."""
+        return self.known.seen.get(self.revision, self.now)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What is known before any content is read. `tree`: of the automatic merge, where there is no merge yet."""
+
+    reasons: model.ValidationResult
+    merge: commit.Commit | None = None
+    head: model.Oid | None = None
+    ancestor: model.Oid | None = None
+    signature: record.MergeSignature | None = None
+    commits: brought.Brought = field(default_factory=brought.Brought)
+    span: brought.Brought = field(default_factory=brought.Brought)  # whose people may not approve
+    mergers: frozenset[str] = frozenset()
+    leftovers: model.ValidationResult = ()
+    tree: model.Tree | None = None
+
+
+def read_merge(repository: ports.Repository, case: Case, rules: policy.Policy) -> Shape:
+    # P2: the grammar; the id was recomputed with it.
+    parsed = commit.parse_commit(case.revision, repository.commit(case.revision))
+    if isinstance(parsed, model.Reason):
+        return Shape((parsed,))
+    # P1 and P3: its place, its parents.
+    wrong = tuple(_parents(parsed, case))
+    if wrong:
+        return Shape(wrong, merge=parsed)
+    head = parsed.parents[1]
+    reasons, ancestor = _relation(repository, case, head)
+    # P4: its signature.
+    signer = _merge_signer(parsed, case, rules)
+    if isinstance(signer, model.Reason):
+        reasons = (*reasons, signer)
+    # P5 and P7: all that it brings in.
+    shape = _read_range(repository, case, rules, head)
+    if case.skipped:
+        shape = _widen(repository, case, rules, parsed, shape)
+    mergers = brought.named(parsed, rules)
+    if isinstance(signer, policy.Signer):
+        mergers |= {signer.name}
+    # P12: the deny list.
+    denied = tuple(_denials(case.terms.denied, parsed, signer, shape))
+    return Shape(
+        reasons=(*reasons, *shape.reasons, *denied),
+        merge=parsed,
+        head=head,
+        ancestor=ancestor,
+        signature=_signature(parsed, signer),
+        commits=shape.commits,
+        span=shape.span,
+        mergers=mergers,
+        leftovers=shape.leftovers,
+    )
+
+
+def read_head(repository: ports.Repository, case: Case, rules: policy.Policy) -> Shape:
+    """The same for a head without a merge; where git would merge the lines of a file, its effect is not known yet."""
+    head = case.revision
+    reasons, ancestor = _relation(repository, case, head)
+    shape = _read_range(repository, case, rules, head)
+    denied = tuple(_denials(case.terms.denied, None, None, shape))
+    reasons = (*reasons, *shape.reasons, *denied)
+    if reasons or ancestor is None:
+        return Shape(reasons, head=head, commits=shape.commits, span=shape.span)
+    base = repository.tree(case.base)
+    wanted = merging.overlay(repository.tree(ancestor), base, repository.tree(head))
+    if wanted.conflict is not None:
+        where = wanted.conflict.decode(errors="backslashreplace")
+        message = "changed on both sides since the branch was cut: what a merge would do is not known yet"
+        reason = model.Reason(
+            code="stale_effect", message=message, where=where, fix="merge the watched branch into yours"
+        )
+        return Shape((reason,), head=head, commits=shape.commits, span=shape.span)
+    tree = wanted.onto(base)
+    return Shape((), None, head, ancestor, None, shape.commits, shape.span, frozenset(), (), tree)
+
+
+def _parents(parsed: commit.Commit, case: Case) -> Iterator[model.Reason]:
+    if len(parsed.parents) != _PARENTS:
+        yield model.Reason(
+            code="direct_commit",
+            message="one parent: only merges of two come in, whether a commit was pushed or fast-forwarded",
+            where=parsed.id,
+            fix="merge with --no-ff, or reconciler merge",
+        )
+    elif parsed.parents[0] != (case.skipped or (case.base,))[-1]:
+        message = "its first parent is not the commit before it on the watched branch"
+        yield model.Reason(code="first_parent_broken", message=message, where=parsed.id)
+
+
+def _relation(
+    repository: ports.Repository, case: Case, head: model.Oid
+) -> tuple[model.ValidationResult, model.Oid | None]:
+    """P3: what the head brings, and the one commit where the two sides parted."""
+    last = (case.skipped or (case.base,))[-1]
+    if not repository.brought_in(head, last) or not repository.brought_in(head, case.base):
+        message = "everything in it was merged before"
+        return (model.Reason(code="nothing_merged", message=message, where=head, fix="commit something new"),), None
+    bases = repository.merge_bases(case.base, head)
+    if len(bases) != 1:
+        message = f"{len(bases)} merge bases; one is needed"
+        return (model.Reason(code="merge_base", message=message, where=head, fix="rebase the branch"),), None
+    return (), bases[0]
+
+
+def _merge_signer(parsed: commit.Commit, case: Case, rules: policy.Policy) -> policy.Signer | model.Reason:
+    verified = brought.verify(parsed, "unsigned_merge")
+    if isinstance(verified, model.Reason):
+        return verified
+    signer = rules.whose(verified.key_id, use="merge", at=case.observed)
+    if isinstance(signer, policy.Signer) and signer.key.user_presence and not verified.user_present:
+        return model.Reason(code="sig_invalid", message="the hardware key was not touched", where=signer.name)
+    return signer
+
+
+def _signature(parsed: commit.Commit, signer: policy.Signer | model.Reason) -> record.MergeSignature | None:
+    if isinstance(signer, model.Reason):
+        return None
+    verified = brought.verify(parsed, "unsigned_merge")
+    algorithm = "" if isinstance(verified, model.Reason) else verified.algorithm
+    return record.MergeSignature(principal=signer.name, key_id=signer.key.id, algorithm=algorithm)
+
+
+def _read_range(repository: ports.Repository, case: Case, rules: policy.Policy, head: model.Oid) -> Shape:
+    last = (case.skipped or (case.base,))[-1]
+    oids = _limited(repository.brought_in(head, last), head)
+    found = brought.read(repository, oids, rules, case.observed)
+    return Shape(found.reasons, commits=found, span=found)
+
+
+def _widen(repository: ports.Repository, case: Case, rules: policy.Policy, merge: commit.Commit, shape: Shape) -> Shape:
+    """A recovery merge stands on commits that were not accepted: their people are excluded too (trust.md 5.2)."""
+    own = brought.read(repository, (merge.id,), rules, case.observed)
+    unknown = tuple(reason for reason in own.reasons if reason.code == "unknown_identity")
+    span = brought.read(
+        repository, _limited(repository.brought_in(merge.id, case.base), merge.id), rules, case.observed
+    )
+    ends = (case.base, case.skipped[-1])
+    left = recovery.leftovers(repository, merge, ends, shape.commits, (rules, case.observed))
+    return Shape((*shape.reasons, *unknown), commits=shape.commits, span=span, leftovers=left)
+
+
+def _limited(oids: tuple[model.Oid, ...], head: model.Oid) -> tuple[model.Oid, ...]:
+    if len(oids) > brought.MAX_COMMITS:
+        message = f"{len(oids)} commits; at most {brought.MAX_COMMITS} in one merge"
+        raise errors.PermanentError("limit", message, where=head, fix="merge it in parts")
+    return oids
+
+
+def _denials(
+    denied: Denied, merge: commit.Commit | None, signer: policy.Signer | model.Reason | None, shape: Shape
+) -> Iterator[model.Reason]:
+    ids = [oid for each in shape.span.commits for oid in (each.commit.id, each.commit.tree)]
+    signers = [each.signer for each in shape.span.commits if each.signer]
+    if merge is not None:
+        ids += [merge.id, merge.tree]
+    if isinstance(signer, policy.Signer):
+        signers.append(signer)
+    hit = {*denied.commits.intersection(ids), *denied.keys.intersection(s.key.id for s in signers)}
+    hit |= denied.people.intersection(s.name for s in signers)
+    for name in sorted(hit):
+        yield model.Reason(code="denied", message="it is on the deny list of the daemon's configuration", where=name)

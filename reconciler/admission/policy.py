@@ -1,0 +1,404 @@
+"""The approval policy in force: `policies/approval.yaml` as values, and the look-ups of a judge (trust.md 4.1).
+
+Not here: what only a linter refuses (`lint.py`), the calendar (`calendar.py`), who fills which slot (`ballot.py`).
+A field that this version cannot honour is refused by name, never skipped; `emergency` and `gates.waive` are read and
+grant nothing, which is the strict side.
+"""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import re
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Annotated, Literal
+
+import pydantic
+
+from reconciler import documents, errors, model, ports, strict_yaml
+from reconciler.admission import calendar, patterns, signature
+
+PATH = "policies/approval.yaml"
+META_PATHS = "/policies/**"
+ADMINS = "policy-admins"
+GRACE = timedelta(days=30)  # of a person's ended key, for commits that were on their way (trust.md 2.1)
+MAX_TTL_S = 30 * 86400.0
+
+Use = Literal["commit", "approve", "merge"]
+Duty = Literal["author", "committer", "poster", "pusher", "merger"]
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_SIZE = re.compile(r"([1-9][0-9]{0,8})(KiB|MiB)")
+_HOST = re.compile(r"(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_SEGMENT = r"(?!\.{1,2}(?:/|\Z))[A-Za-z0-9_.-]+"
+_REFERENCE = re.compile(rf"(?:vault|env|file):/?{_SEGMENT}(?:/{_SEGMENT})*")
+_SECRET_PATTERN = re.compile(r"(?:vault|env|file):/?[A-Za-z0-9_.*-]+(?:/[A-Za-z0-9_.*-]+)*")
+
+
+def _size(text: object) -> int:
+    match = _SIZE.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        raise ValueError("a size is written '512KiB' or '1MiB'")
+    return int(match[1]) * {"KiB": 1 << 10, "MiB": 1 << 20}[match[2]]
+
+
+def _path(text: str) -> str:
+    if problem := patterns.problem(text):
+        raise ValueError(f"{text!r}: {problem}")
+    return text
+
+
+def _secret(text: str) -> str:
+    if not _SECRET_PATTERN.fullmatch(text) or patterns.problem("/" + text.partition(":")[2].removeprefix("/")):
+        raise ValueError(f"{text!r} is no pattern of references, such as 'vault:kv/prod/**'")
+    return text
+
+
+def _namespace(text: str) -> str:
+    """One that others sign for too would let a signature made for something else pass as an approval."""
+    if text in {"git", "file"}:
+        raise ValueError(
+            f"{text!r} is used for other signatures; write one of your own, such as 'change-approval@bank.example'"
+        )
+    return text
+
+
+def _endpoint(text: str) -> str:
+    if "/" in text:
+        ipaddress.ip_network(text)  # Raises ValueError, also for host bits that are set.
+    elif not _HOST.fullmatch(text):
+        raise ValueError(
+            f"{text!r} is neither a lower-case name, '*.' and a name, nor a network such as '10.20.0.0/16'"
+        )
+    return text
+
+
+Names = tuple[documents.NonEmpty, ...]
+Count = Annotated[int, pydantic.Field(strict=True, ge=1, le=100)]
+Flag = Annotated[bool, pydantic.Field(strict=True)]
+PathPattern = Annotated[str, pydantic.AfterValidator(_path)]
+Size = Annotated[int, pydantic.BeforeValidator(_size, json_schema_input_type=str)]
+
+
+class Key(documents.Camel):
+    """One SSH key; `id` is its fingerprint, `public` the base64 of its blob."""
+
+    id: Annotated[str, pydantic.Field(pattern=r"^SHA256:[A-Za-z0-9+/]{43}$")]
+    type: documents.NonEmpty
+    public: documents.NonEmpty
+    use: Annotated[tuple[Use, ...], pydantic.Field(min_length=1)]
+    not_before: calendar.Instant
+    not_after: calendar.Instant
+    user_presence: Flag = False
+    revoked: calendar.Instant | None = None
+
+    def valid(self, at: datetime, *, grace: timedelta = timedelta(0)) -> bool:
+        return self.not_before <= at < self.not_after + grace and not self.revoked_at(at)
+
+    def revoked_at(self, at: datetime) -> bool:
+        return self.revoked is not None and at >= self.revoked
+
+
+class Person(documents.Camel):
+    name: str = ""
+    emails: Names = ()
+    unit: str = ""
+    keys: tuple[Key, ...] = ()
+
+
+class Robot(documents.Camel):
+    keys: tuple[Key, ...]
+    use: Annotated[tuple[Use, ...], pydantic.Field(min_length=1)]
+    emails: Names = ()
+    paths: tuple[PathPattern, ...] = ()  # what its commits may change
+
+
+class Slot(documents.Camel):
+    among: Annotated[Names, pydantic.Field(alias="from", min_length=1)]  # teams
+    count: Count = 1
+    level: Literal["A1", "A2"] = "A2"
+
+    def __str__(self) -> str:
+        return f"{self.count} of {' or '.join(self.among)} ({self.level})"
+
+
+Need = Annotated[tuple[Slot, ...], pydantic.Field(min_length=1)]
+
+
+class Rule(documents.Camel):
+    id: Annotated[str, pydantic.Field(pattern=r"^[a-z0-9][-a-z0-9]{0,62}$")]
+    paths: Annotated[tuple[PathPattern, ...], pydantic.Field(min_length=1)]
+    types: Names = ()
+    environments: Names = ()
+    need: Need
+    sod: tuple[Duty, ...] | None = None
+
+
+class HazardRule(documents.Camel):
+    any: Annotated[Names, pydantic.Field(min_length=1)]
+    need: Need
+
+
+class Environment(documents.Camel):
+    """What a target of this environment may reach; empty allows nothing."""
+
+    secrets: tuple[Annotated[str, pydantic.AfterValidator(_secret)], ...] = ()
+    endpoints: tuple[Annotated[str, pydantic.AfterValidator(_endpoint)], ...] = ()
+
+    def allows_secret(self, reference: str) -> bool:
+        """`vault:kv/prod/cluster#kubeconfig`, matched without its key; a form that a client could fold matches nothing."""
+        bare = reference.partition("#")[0]
+        if not _REFERENCE.fullmatch(bare):
+            return False
+        kind, _, path = bare.partition(":")
+        mine = (pattern.partition(":") for pattern in self.secrets)
+        return any(k == kind and _same_form(p, path) and patterns.matches(_rooted(p), _bare(path)) for k, _, p in mine)
+
+    def allows_endpoint(self, host: str) -> bool:
+        """A lower-case name or an address, without port."""
+        try:
+            address = ipaddress.ip_address(host)
+        except ValueError:
+            named = (pattern for pattern in self.endpoints if "/" not in pattern)
+            return (
+                _HOST.fullmatch(host) is not None and not host.startswith("*") and any(_covers(p, host) for p in named)
+            )
+        networks = (ipaddress.ip_network(pattern) for pattern in self.endpoints if "/" in pattern)
+        return str(address) in self.endpoints or any(address in network for network in networks)
+
+
+def _same_form(pattern: str, path: str) -> bool:
+    return pattern.startswith("/") == path.startswith("/")
+
+
+def _rooted(pattern: str) -> str:
+    return "/" + pattern.removeprefix("/")
+
+
+def _bare(path: str) -> bytes:
+    return path.removeprefix("/").encode()
+
+
+def _covers(pattern: str, host: str) -> bool:
+    return host.endswith(pattern[1:]) if pattern.startswith("*.") else host == pattern
+
+
+class Repo(documents.Camel):
+    id: Annotated[str, pydantic.Field(pattern=r"^urn:uuid:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
+    ref: Annotated[str, pydantic.Field(pattern=r"^refs/heads/[A-Za-z0-9._/-]+$")]
+    object_format: Literal["sha1", "sha256"] = "sha1"
+
+
+class Defaults(documents.Camel):
+    require_signed_commits: Flag = True
+    approval_ttl: Annotated[documents.Duration, pydantic.Field(gt=0, le=MAX_TTL_S)] = 7 * 86400.0
+    max_files: Annotated[int, pydantic.Field(strict=True, ge=1)] = 100_000
+    max_blob: Size = 1 << 20
+    symlinks: str = "deny"
+    sod: tuple[Duty, ...] = ("author", "committer", "poster", "pusher", "merger")
+
+    @pydantic.field_validator("require_signed_commits")
+    @classmethod
+    def _signed(cls, value: bool) -> bool:  # noqa: FBT001 - pydantic calls it so
+        if not value:
+            raise ValueError("false is not implemented: every commit must be signed")
+        return value
+
+    @pydantic.field_validator("symlinks")
+    @classmethod
+    def _no_symlinks(cls, value: str) -> str:
+        if value != "deny":
+            raise ValueError(f"{value!r} is not implemented: only 'deny'")
+        return value
+
+
+class Meta(documents.Camel):
+    """A need by itself: `recovery`, and the reviewers of an emergency."""
+
+    need: Need
+
+
+class Review(Meta):
+    within: documents.Duration
+
+
+class Emergency(Meta):
+    """Read, so that the reference policy can be written; no emergency statement counts in this version."""
+
+    max_duration: documents.Duration
+    max_per_week: Count
+    requires: Names = ()
+    review: Review
+
+
+class Rollback(Meta):
+    within: documents.Duration = 14 * 86400.0
+
+
+class Waive(Meta):
+    """Read like `emergency`; no waiver counts in this version."""
+
+    max_duration: documents.Duration
+
+
+class Gates(documents.Camel):
+    required: Mapping[str, Names] = {}  # environment -> gates
+    critical: Names = ()
+    waive: Waive | None = None
+
+
+_ADMIN_SLOTS = (Slot.model_validate({"from": [ADMINS], "count": 2}),)
+
+
+class Signer(model.Value):
+    """Whose key it is, and the key."""
+
+    name: str
+    robot: bool = False
+    key: Key
+    paths: tuple[str, ...] = ()  # of a robot that commits
+
+
+class PolicySpec(documents.Camel):
+    """`spec` of the document."""
+
+    repository: Repo
+    namespace: Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9@._-]{1,200}$"), pydantic.AfterValidator(_namespace)]
+    expires: calendar.Instant | None = None
+    people: Mapping[str, Person]
+    robots: Mapping[str, Robot] = {}
+    teams: Mapping[str, Names]
+    environments: Mapping[str, Environment]
+    defaults: Defaults = Defaults()
+    rules: Annotated[tuple[Rule, ...], pydantic.Field(min_length=1)]
+    hazards: tuple[HazardRule, ...] = ()
+    freeze: tuple[calendar.Freeze, ...] = ()
+    windows: tuple[calendar.Window, ...] = ()
+    emergency: Emergency | None = None
+    rollback: Rollback | None = None
+    recovery: Meta = Meta(need=_ADMIN_SLOTS)
+    gates: Gates = Gates()
+
+
+class Policy(PolicySpec):
+    """One policy; its identity is the SHA-256 of its blob."""
+
+    digest: model.Digest
+
+    @functools.cached_property
+    def _owners(self) -> dict[str, Signer]:
+        people = ((name, key) for name, person in self.people.items() for key in person.keys)
+        found = {key.id: Signer(name=name, key=key) for name, key in people}
+        for name, robot in self.robots.items():
+            for key in robot.keys:
+                limited = key.model_copy(update={"use": tuple(u for u in key.use if u in robot.use)})
+                found[key.id] = Signer(name=name, robot=True, key=limited, paths=robot.paths)
+        return found
+
+    @functools.cached_property
+    def _identities(self) -> dict[str, str]:
+        people = ((email, name) for name, person in self.people.items() for email in person.emails)
+        robots = ((email, name) for name, robot in self.robots.items() for email in robot.emails)
+        return {email.casefold(): name for email, name in (*people, *robots)}
+
+    @functools.cached_property
+    def meta(self) -> Rule:
+        """What guards the policies themselves, whatever the policy says: two admins where it has no rule `meta`."""
+        built_in = Rule(id="meta", paths=(META_PATHS,), need=_ADMIN_SLOTS)
+        return next((rule for rule in self.rules if rule.id == "meta" and META_PATHS in rule.paths), built_in)
+
+    def knows(self, key_id: str) -> bool:
+        """Whether the key is anybody's, whatever it may."""
+        return key_id in self._owners
+
+    def identity_of(self, email: str) -> str | None:
+        """The person or robot whose address this is, case apart: text that anybody can type, so it only ever excludes."""
+        return self._identities.get(email.casefold())
+
+    def members(self, teams: tuple[str, ...]) -> frozenset[str]:
+        return frozenset(name for team in teams for name in self.teams.get(team, ()) if name in self.people)
+
+    def whose(self, key_id: str, *, use: Use, at: datetime) -> Signer | model.Reason:
+        """The one person or robot whose key this is, if it had this use at that time.
+
+        Reasons: sig_key_unknown, sig_key_expired, sig_key_revoked, role; of approvals key_unknown, key_expired,
+        key_revoked, robot_not_approver.
+        """
+        signer, code = self._owners.get(key_id), "" if use == "approve" else "sig_"
+        if signer is None:
+            return _key_reason(f"{code}key_unknown", f"{key_id} is nobody's key in the policy in force", "")
+        if use == "approve" and signer.robot:
+            return _key_reason("robot_not_approver", "no robot ever approves", signer.name)
+        if use not in signer.key.use:
+            missing = "key_unknown" if use == "approve" else "role"
+            return _key_reason(missing, f"the key {key_id} has not the use `{use}`", signer.name)
+        if signer.key.revoked_at(at):
+            return _key_reason(
+                f"{code}key_revoked", f"the key {key_id} was revoked before it was seen here", signer.name
+            )
+        if not signer.key.valid(at, grace=self._grace(signer, use, at)):
+            return _key_reason(
+                f"{code}key_expired", f"the key {key_id} is not valid at {model.print_time(at)}", signer.name
+            )
+        return signer
+
+    def _grace(self, signer: Signer, use: Use, at: datetime) -> timedelta:
+        """Of a person who is still here, which another valid key shows: a leaver has none."""
+        if use != "commit" or signer.robot:
+            return timedelta(0)
+        others = (key for key in self.people[signer.name].keys if key.id != signer.key.id)
+        return GRACE if any(key.valid(at) for key in others) else timedelta(0)
+
+    def deferred(self, environment: str, now: datetime) -> tuple[model.Reason, datetime] | None:
+        """The freeze or the closed window that keeps a change of this environment waiting, and until when."""
+        return calendar.deferred(self.freeze, self.windows, environment, now)
+
+
+def _key_reason(code: str, message: str, where: str) -> model.Reason:
+    return model.Reason(
+        code=code, message=message, where=where, fix="sign with a key that the policy lists for this use"
+    )
+
+
+class PolicyFile(documents.Camel):
+    """The whole document, as JSON Schema shows it."""
+
+    api_version: Literal["reconciler/v1"]
+    kind: Literal["ApprovalPolicy"]
+    spec: PolicySpec
+
+
+def parse_policy(blob: bytes) -> Policy:
+    """Raises: ConfigError(parse | policy_lint) with file and line."""
+    return _parse(blob)
+
+
+def read_policy(repository: ports.Repository, revision: model.Oid) -> Policy:
+    """The policy that judges what comes on top of this revision. Parsed once, however often it is asked for.
+
+    Raises: ConfigError(parse | policy_lint).
+    """
+    entry = repository.tree(revision).get(PATH.encode())
+    if entry is None:
+        raise errors.ConfigError(
+            "policy_lint", "there is no approval policy", where=PATH, fix="reconciler init --existing"
+        )
+    return _parse(repository.read(entry.oid))
+
+
+@functools.lru_cache(maxsize=16)
+def _parse(blob: bytes) -> Policy:
+    located = strict_yaml.parse(blob, PATH)
+    document = strict_yaml.mapping(located, PATH)
+    try:
+        spec = PolicyFile.model_validate(document).spec
+    except ValueError as exc:
+        found = strict_yaml.config_error(exc, located, PATH)
+        raise errors.ConfigError("policy_lint", found.message, where=found.where, fix="see schemas/ and docs") from exc
+    return Policy.model_construct(**dict(spec), digest=model.sha256(blob))
+
+
+def fingerprint(key: Key) -> str:
+    """What the `id` of a key must be. Raises: ConfigError(key | weak_alg)."""
+    return signature.key_id(f"{key.type} {key.public}")

@@ -1,0 +1,47 @@
+"""What a recovery merge may keep of the commits that it passes over (trust.md 5.2).
+
+It is judged as one change from the last accepted commit. Content that nobody provably wrote does not come in that way: a
+path that an unsigned or unknown commit set must be back as it was, or have been committed again, signed.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from reconciler import model, ports
+from reconciler.admission import brought, commit, policy, tree
+
+_SHOWN = 20
+
+
+def leftovers(
+    repository: ports.Repository,
+    merge: commit.Commit,
+    span: tuple[model.Oid, model.Oid],
+    again: brought.Brought,
+    judge: tuple[policy.Policy, datetime],
+) -> model.ValidationResult:
+    """`span`: the last accepted commit and the last one passed over; `again`: what the merge brings in beside it."""
+    base, last = span
+    passed = brought.read(repository, repository.brought_in(last, base), *judge)
+    unproven = _unproven(repository, passed)
+    if unproven is None:
+        return (_reason("a commit that is passed over cannot be read: what it changed is unknown", last),)
+    before, after = repository.tree(base), repository.tree(merge.id)
+    mended = {path for each in again.commits for path in brought.own_changes(repository, each.commit)}
+    left = sorted(path for path in unproven - mended if before.get(path) != after.get(path))
+    return tuple(
+        _reason(f"{tree.show(path)} is as an unsigned or unknown commit left it", last) for path in left[:_SHOWN]
+    )
+
+
+def _unproven(repository: ports.Repository, passed: brought.Brought) -> frozenset[bytes] | None:
+    if passed.unreadable:
+        return None
+    doubtful = (each for each in passed.commits if each.reasons)
+    return frozenset(path for each in doubtful for path in brought.own_changes(repository, each.commit))
+
+
+def _reason(message: str, where: str) -> model.Reason:
+    fix = "commit it again, signed, or take it back: reconciler recover"
+    return model.Reason(code="unsigned_commit", message=message, where=where, fix=fix)

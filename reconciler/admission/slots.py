@@ -1,0 +1,178 @@
+"""Which rules a merge hits, and who fills the slots that they ask for (trust.md 2.3, P9). Pure.
+
+The slots are the multiset union over the rules: for equal `from` the larger count and the stronger level win, different
+`from` add up. Distinct people must fill them: a maximum bipartite matching.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from reconciler import model
+from reconciler.admission import effect, facts, patterns, policy, tree
+from reconciler.audit import record
+
+HAZARDS = "hazards-"  # of the ids of their rules, which the policy does not name
+_SHOWN_PATHS = 20
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A rule that applies, and which of the changed paths it matches."""
+
+    rule: policy.Rule
+    paths: tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The slots of one `from`, after the union. `barred`: who may not fill them because some rule's `sod` says so."""
+
+    slot: policy.Slot
+    members: frozenset[str]
+    barred: frozenset[str]
+
+
+class Open(model.Value):
+    """Slots that nobody fills yet, and who may."""
+
+    slot: str
+    missing: int
+    may: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Filled:
+    """Who fills what. `people[n]` belong to `asked[n]`."""
+
+    asked: tuple[Asked, ...]
+    people: tuple[tuple[str, ...], ...]
+    missing: model.ValidationResult
+
+
+def hits(rules: policy.Policy, done: effect.Effect, concerns: Mapping[bytes, facts.Concern]) -> tuple[Hit, ...]:
+    """Every rule of the policy that matches; that of the policies themselves cannot be narrowed or left out (P11)."""
+    found = [_hit(rule, done, concerns) for rule in rules.rules if rule.id != rules.meta.id]
+    guarded = tuple(path for path in done.paths if path.startswith(b"policies/"))
+    if guarded:
+        found.append(Hit(rules.meta.model_copy(update={"types": (), "environments": ()}), guarded))
+    added = facts.hazards(concerns)
+    for n, hazard in enumerate(rules.hazards):
+        if added is facts.Every or not added.isdisjoint(hazard.any):
+            found.append(Hit(policy.Rule(id=f"{HAZARDS}{n}", paths=("/**",), need=hazard.need), ()))
+    return tuple(hit for hit in found if hit is not None)
+
+
+def _hit(rule: policy.Rule, done: effect.Effect, concerns: Mapping[bytes, facts.Concern]) -> Hit | None:
+    narrowed = bool(rule.types or rule.environments)
+    if not done.paths:  # An empty merge changes no path of any target.
+        return Hit(rule, ()) if "/**" in rule.paths and not narrowed else None
+    paths = tuple(
+        path
+        for path in done.paths
+        if patterns.matches_any(rule.paths, path)
+        and (not narrowed or _concerned(rule, concerns.get(effect.folder_of(path))))
+    )
+    return Hit(rule, paths) if paths else None
+
+
+def _concerned(rule: policy.Rule, concern: facts.Concern | None) -> bool:
+    """A path outside the folders of targets has neither environment nor type."""
+    if concern is None:
+        return False
+    pairs = ((rule.environments, concern.environments), (rule.types, concern.types))
+    return all(not asked or names is facts.Every or not names.isdisjoint(asked) for asked, names in pairs)
+
+
+def ask(rules: policy.Policy, found: Sequence[Hit], mergers: frozenset[str]) -> tuple[Asked, ...]:
+    """The union of the slots of these rules, in a fixed order."""
+    union: dict[tuple[str, ...], Asked] = {}
+    for hit in found:
+        duties = rules.defaults.sod if hit.rule.sod is None else hit.rule.sod
+        barred = mergers if "merger" in duties else frozenset()
+        for slot in hit.rule.need:
+            teams = tuple(sorted(set(slot.among)))
+            had = union.get(teams)
+            union[teams] = Asked(
+                slot=_stronger(slot, had.slot) if had else slot,
+                members=rules.members(teams),
+                barred=barred | had.barred if had else barred,
+            )
+    return tuple(union[teams] for teams in sorted(union))
+
+
+def _stronger(one: policy.Slot, other: policy.Slot) -> policy.Slot:
+    return one.model_copy(update={"count": max(one.count, other.count), "level": max(one.level, other.level)})
+
+
+def fill(asked: tuple[Asked, ...], people: Sequence[str]) -> Filled:
+    """Put each of these people, all of whom count, into at most one slot; as many slots as can be filled."""
+    places = [n for n, each in enumerate(asked) for _ in range(each.slot.count)]
+    taken: dict[int, str] = {}
+    for person in sorted(set(people)):
+        _seat(person, asked, places, taken, set())
+    filled = tuple(
+        tuple(sorted(taken[p] for p, n in enumerate(places) if n == at and p in taken)) for at in range(len(asked))
+    )
+    return Filled(asked, filled, _missing(asked, filled, frozenset(people)))
+
+
+def _seat(person: str, asked: tuple[Asked, ...], places: list[int], taken: dict[int, str], tried: set[int]) -> bool:
+    """Kuhn's augmenting path: whoever sits there moves on where that makes room."""
+    for place, n in enumerate(places):
+        if place in tried or person not in asked[n].members - asked[n].barred:
+            continue
+        tried.add(place)
+        if place not in taken or _seat(taken[place], asked, places, taken, tried):
+            taken[place] = person
+            return True
+    return False
+
+
+def _missing(
+    asked: tuple[Asked, ...], filled: tuple[tuple[str, ...], ...], people: frozenset[str]
+) -> model.ValidationResult:
+    """`distinct_persons` where each rule alone could be filled, but only by counting somebody twice."""
+    found: list[model.Reason] = []
+    for each, sitting in zip(asked, filled, strict=True):
+        could = people & (each.members - each.barred)
+        if len(could) < each.slot.count:
+            found.append(_lack("threshold", f"{each.slot} needed, {len(could)} found", each))
+        elif len(sitting) < each.slot.count:
+            found.append(_lack("distinct_persons", f"{each.slot} needed beside the other slots, by other people", each))
+    return tuple(found)
+
+
+def _lack(code: str, message: str, asked: Asked) -> model.Reason:
+    return model.Reason(
+        code=code, message=message, fix=f"ask another member of {' or '.join(asked.slot.among)}: reconciler approve"
+    )
+
+
+def still_open(filled: Filled, excluded: frozenset[str]) -> tuple[Open, ...]:
+    """Who may still fill which slot."""
+    sitting = frozenset(person for people in filled.people for person in people)
+    return tuple(
+        Open(
+            slot=str(each.slot),
+            missing=each.slot.count - len(people),
+            may=tuple(sorted(each.members - each.barred - excluded - sitting)),
+        )
+        for each, people in zip(filled.asked, filled.people, strict=True)
+        if len(people) < each.slot.count
+    )
+
+
+def results(found: Sequence[Hit], filled: Filled) -> tuple[record.RuleResult, ...]:
+    """What the record keeps of each rule."""
+    by_teams = {tuple(sorted(set(a.slot.among))): people for a, people in zip(filled.asked, filled.people, strict=True)}
+    return tuple(
+        record.RuleResult(
+            id=hit.rule.id,
+            paths=tuple(tree.show(path) for path in hit.paths[:_SHOWN_PATHS]),
+            need=tuple(str(slot) for slot in hit.rule.need),
+            got=tuple(sorted({p for slot in hit.rule.need for p in by_teams[tuple(sorted(set(slot.among)))]})),
+        )
+        for hit in found
+    )

@@ -1,0 +1,266 @@
+"""P6 and P8 to P11 (trust.md 2.3): the tree, the statements, the slots, the policy's own paths."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from reconciler import errors, model, ports
+from reconciler.admission import (
+    ballot,
+    effect,
+    facts,
+    form,
+    lint,
+    merging,
+    policy,
+    slots,
+    statement,
+    tree,
+    verdict,
+)
+from reconciler.audit import record
+
+_BLOBS = frozenset({"100644", "100755"})
+
+
+@dataclass(frozen=True)
+class _Matter:
+    """What is judged: the case, the policy in force, and the change of content from the last accepted commit on."""
+
+    repository: ports.Repository
+    case: form.Case
+    rules: policy.Policy
+    shape: form.Shape
+    before: model.Tree
+    after: model.Tree
+    done: effect.Effect
+    concerns: Mapping[bytes, facts.Concern] = dataclasses.field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Poll:
+    """The question to the approvers, and the answer."""
+
+    question: ballot.Question
+    counted: ballot.Ballot
+    filled: slots.Filled
+    hits: tuple[slots.Hit, ...]
+    casts: Sequence[ballot.Cast]
+
+
+def judge_content(
+    repository: ports.Repository, case: form.Case, rules: policy.Policy, shape: form.Shape, after: model.Tree
+) -> verdict.Judged:
+    """`after`: the tree of the merge, or of the automatic merge of a head that is not merged yet."""
+    before = repository.tree(case.base)
+    matter = _Matter(repository, case, rules, shape, before, after, effect.compare(before, after))
+    # P6: the whole tree; nothing in it is parsed before.
+    hygiene = _tree(matter)
+    if hygiene:
+        return verdict.conclude(case, rules, shape, refusals=hygiene, done=matter.done)
+    # P11: the policies; and what the touched documents say of themselves.
+    concerns, unsafe = facts.concerns(repository, before, after, matter.done)
+    matter = dataclasses.replace(matter, concerns=concerns)
+    refusals = (*_policies(matter), *unsafe, *_unnamed(matter))
+    # P8 to P10: who said what about exactly this, and which slots that fills.
+    poll = _ask(matter)
+    holds = (*_holds(poll), *_expired(matter))
+    if _is_recovery(poll):
+        refusals = (*refusals, *shape.leftovers)
+    else:
+        holds = (*holds, *shape.leftovers)
+    return _conclude(matter, poll, refusals, holds)
+
+
+def _tree(matter: _Matter) -> model.ValidationResult:
+    """What did not change was judged when it came in."""
+    limits, paths, after = matter.rules.defaults, matter.done.paths, matter.after
+    found = list(tree.look_at(matter.before, after, paths, max_files=limits.max_files))
+    for path in paths:
+        entry = after.get(path)
+        if entry is not None and entry.mode in _BLOBS:
+            found += tree.look_at_blob(path, matter.repository.read(entry.oid), max_bytes=limits.max_blob)
+    return tuple(found)
+
+
+def _policies(matter: _Matter) -> model.ValidationResult:
+    """A changed approval policy must lint: with it the next merge will be judged. Rego files may come and go."""
+    path = policy.PATH.encode()
+    if path not in matter.done.paths:
+        return ()
+    entry = matter.after.get(path)
+    if entry is None:
+        return (model.Reason(code="policy_lint", message="the approval policy may not be removed", where=policy.PATH),)
+    return lint.lint(
+        matter.repository.read(entry.oid),
+        source_id=matter.rules.repository.id,
+        source_ref=matter.rules.repository.ref,
+        now=matter.case.now,
+        production=matter.case.terms.production,
+    ).errors
+
+
+def _unnamed(matter: _Matter) -> model.ValidationResult:
+    """An environment that the policy does not name has no limits and no rule of its own: it is a slip, or worse."""
+    named = matter.rules.environments
+    return tuple(
+        model.Reason(
+            code="environment",
+            message=f"the policy names no environment {name!r}",
+            where=tree.show(effect.document_of(folder)),
+            fix=f"one of {', '.join(sorted(named))}",
+        )
+        for folder, concern in matter.concerns.items()
+        for name in sorted(concern.wanted - named.keys())
+    )
+
+
+def _ask(matter: _Matter) -> _Poll:
+    case, rules, shape = matter.case, matter.rules, matter.shape
+    hits = _rules(matter)
+    asked = slots.ask(rules, hits, shape.mergers)
+    excluded = shape.span.excluded(rules)
+    could = frozenset(person for each in asked for person in each.members - each.barred)
+    question = ballot.Question(
+        binding=_binding(matter),
+        rules=rules,
+        excluded=excluded,
+        electorate=could - excluded.keys(),
+        manual=not _is_automatic(matter),
+        decided=case.now,
+        reset=case.known.reset,
+        denied_keys=case.terms.denied.keys,
+        denied_people=case.terms.denied.people,
+    )
+    try:
+        casts = read_statements(matter.repository, question.binding.head, rules, case.known.seen, case.now)
+        counted = ballot.count(casts, question)
+    except errors.PermanentError as exc:
+        casts, counted = (), ballot.Ballot(reasons=(model.Reason.of(exc),))
+    return _Poll(question, counted, slots.fill(asked, counted.people), hits, casts)
+
+
+def _rules(matter: _Matter) -> tuple[slots.Hit, ...]:
+    """All that match; the lighter `rollback` rule in their place where it serves; `recovery` beside them where it must."""
+    case, rules, done = matter.case, matter.rules, matter.done
+    hits = slots.hits(rules, done, matter.concerns)
+    if not case.skipped and rules.rollback and returns(case, rules.rollback, done):
+        lighter = policy.Rule(id="rollback", paths=("/targets/**",), need=rules.rollback.need)
+        hits = (slots.Hit(lighter, done.paths), *(hit for hit in hits if hit.rule.id.startswith(slots.HAZARDS)))
+    if case.skipped:
+        hits = (*hits, slots.Hit(policy.Rule(id="recovery", paths=("/**",), need=rules.recovery.need), ()))
+    return hits
+
+
+def returns(case: form.Case, rule: policy.Rollback, done: effect.Effect) -> bool:
+    """Whether every changed path lies in a touched target that goes back to a state it was healthy in (trust.md 5.3)."""
+    roots = tuple(folder + b"/" for folder in done.folders if folder != b"policies")
+    if not done.targets or not roots or not all(path.startswith(roots) for path in done.paths):
+        return False
+    since = case.now - timedelta(seconds=rule.within)
+    return len(done.targets) == len(done.folders) and all(
+        digest is not None and _was_confirmed(case, name, digest, since) for name, digest in done.targets.items()
+    )
+
+
+def _was_confirmed(case: form.Case, name: str, digest: model.Digest, since: datetime) -> bool:
+    target = case.known.target(name)
+    if target.confirmed is not None and target.confirmed.digest == digest:
+        return True
+    until = target.past.get(digest)
+    return until is not None and until >= since
+
+
+def _binding(matter: _Matter) -> statement.Binding:
+    repository = matter.rules.repository
+    return statement.Binding(
+        repo=repository.id,
+        object_format=repository.object_format,
+        ref=repository.ref,
+        head=matter.shape.head or matter.case.revision,
+        effect=matter.done.digest,
+        environments=facts.environments(matter.concerns, frozenset(matter.rules.environments)),
+        skips=matter.case.skipped,
+    )
+
+
+def _is_automatic(matter: _Matter) -> bool:
+    shape = matter.shape
+    if shape.merge is None or shape.ancestor is None:
+        return shape.tree is not None
+    return merging.is_automatic(matter.repository, shape.merge, matter.case.base, shape.ancestor, matter.done)
+
+
+def _is_recovery(poll: _Poll) -> bool:
+    """Whether anybody approved it as one: only then what it may not keep speaks against the merge itself."""
+    return any(isinstance(c.opened, statement.Statement) and c.opened.binding.skips for c in poll.casts)
+
+
+def read_statements(
+    repository: ports.Repository, head: model.Oid, rules: policy.Policy, seen: Mapping[str, datetime], now: datetime
+) -> tuple[ballot.Cast, ...]:
+    """Every envelope that lies under this head, opened; its t_obs from the log, or now.
+
+    Raises: PermanentError(limit), which holds the merge.
+    """
+    casts = []
+    for envelope in repository.envelopes(head):
+        digest = model.sha256(envelope)
+        opened = statement.open_envelope(envelope, namespace=rules.namespace)
+        casts.append(ballot.Cast(digest, opened, seen.get(f"sha256:{digest}", now), envelope))
+    return tuple(casts)
+
+
+def _holds(poll: _Poll) -> model.ValidationResult:
+    """Why statements do not count matters only where a slot is open."""
+    if not poll.filled.missing:
+        return poll.counted.reasons
+    nobody = () if poll.counted.people else (_no_approval(poll.question),)
+    return (*nobody, *poll.filled.missing, *poll.counted.uncounted, *poll.counted.reasons)
+
+
+def _no_approval(question: ballot.Question) -> model.Reason:
+    head = question.binding.head
+    return model.Reason(
+        code="no_approval", message="nobody's approval counts", where=head, fix=f"reconciler approve {head[:12]} --push"
+    )
+
+
+def _expired(matter: _Matter) -> model.ValidationResult:
+    """Afterwards only policy changes are accepted: one of them has to renew it."""
+    expires, paths = matter.rules.expires, matter.done.paths
+    only_policies = bool(paths) and all(path.startswith(b"policies/") for path in paths)
+    if expires is None or matter.case.now < expires or only_policies:
+        return ()
+    message = f"the approval policy expired at {model.print_time(expires)}"
+    return (model.Reason(code="policy_expired", message=message, where=policy.PATH, fix="renew it by a policy change"),)
+
+
+def _conclude(
+    matter: _Matter, poll: _Poll, refusals: model.ValidationResult, holds: model.ValidationResult
+) -> verdict.Judged:
+    case, rules, shape, done = matter.case, matter.rules, matter.shape, matter.done
+    known = record.Decision(
+        base=case.base,
+        revision=case.revision,
+        verdict=model.Verdict.HOLD,
+        targets=done.targets,
+        policies=done.policies,
+        auto_merge=not poll.question.manual,
+        change=poll.counted.change,
+        approvals=poll.counted.approvals,
+        rules=slots.results(poll.hits, poll.filled),
+    )
+    judged = verdict.conclude(case, rules, shape, refusals=refusals, holds=holds, done=done, known=known)
+    used = tuple(cast.content for cast in poll.casts if cast.envelope in poll.counted.used)
+    return dataclasses.replace(
+        judged,
+        binding=poll.question.binding,
+        effect=done,
+        open=slots.still_open(poll.filled, frozenset(poll.question.excluded)),
+        manual=poll.question.manual,
+        evidence=(*judged.evidence, *used),
+    )
