@@ -212,6 +212,21 @@ def a_snapshot_gives_back_what_was_taken_over(make: Make) -> None:
     _hold(subject.truth() == {"a": "theirs"}, f"after going back the target holds {subject.truth()}")
 
 
+def what_a_failed_change_adopted_is_given_back(make: Make) -> None:
+    """The way back to a state that declares other things, with what the failed change took over put back as it was."""
+    subject = make()
+    subject.touch("a", "theirs")
+    daemon, before = Daemon(subject), subject.desired({"b": "one"})
+    daemon.converge(before)
+    adopting = subject.desired(ONE).model_copy(update={"adopt": frozenset({subject.key("a")})})
+    there = {seen.key: seen.actual for seen in daemon.look(adopting).observations if seen.key == subject.key("a")}
+    daemon.deployment = "d2"
+    daemon.converge(adopting)
+    daemon.deployment = "d3"
+    daemon.converge(before.model_copy(update={"given_back": there}))
+    _hold(subject.truth() == {"a": "theirs", "b": "one"}, f"after going back the target holds {subject.truth()}")
+
+
 def what_somebody_else_made_is_not_overwritten(make: Make) -> None:
     subject = make()
     subject.touch("a", "theirs")
@@ -292,6 +307,7 @@ CHECKS: Mapping[str, Callable[[Make], None]] = {
         what_is_wanted_no_longer_goes,
         a_rollback_ends_at_the_state_before,
         a_snapshot_gives_back_what_was_taken_over,
+        what_a_failed_change_adopted_is_given_back,
         what_somebody_else_made_is_not_overwritten,
         a_change_between_plan_and_write_is_kept,
         an_old_epoch_writes_nothing,

@@ -360,7 +360,15 @@ def _options(desired: model.Desired) -> Options:
 def _read(wanted: model.Wanted) -> Mapping[model.Key, _Want]:
     """Raises: ConfigError(parse | schema) with file and line."""
     if isinstance(wanted, model.Snapshot):
-        return {key: _Want(value) for key, value in wanted.resources.items() if value is not None}
+        return _restored(wanted.resources)
+    return {**_restored(wanted.given_back), **_declared(wanted)}
+
+
+def _restored(there: Mapping[model.Key, JsonValue]) -> dict[model.Key, _Want]:
+    return {key: _Want(value) for key, value in there.items() if value is not None}
+
+
+def _declared(wanted: model.Desired) -> Mapping[model.Key, _Want]:
     if wanted.mode is model.Mode.ABSENT:
         return {}
     where = f"targets/{wanted.target}/{FILE}"

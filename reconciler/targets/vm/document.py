@@ -178,7 +178,11 @@ def read(wanted: model.Wanted) -> Mapping[model.Key, Want]:
     Raises: ConfigError(parse | schema) with file and line: what `problems` finds.
     """
     if isinstance(wanted, model.Snapshot):
-        return dict(_restored(key, value) for key, value in wanted.resources.items() if value is not None)
+        return _restored(wanted.resources)
+    return {**_restored(wanted.given_back), **_declared(wanted)}
+
+
+def _declared(wanted: model.Desired) -> dict[model.Key, Want]:
     if wanted.mode is model.Mode.ABSENT:
         return {}
     document, located = _parse(wanted)
@@ -321,14 +325,18 @@ def _wants(document: Document, located: strict_yaml.Located, desired: model.Desi
                 )
 
 
-def _restored(key: model.Key, value: JsonValue) -> tuple[model.Key, Want]:
-    """A resource as a snapshot keeps it: its content comes from the store, by digest."""
+def _restored(there: Mapping[model.Key, JsonValue]) -> dict[model.Key, Want]:
+    """Resources as a snapshot keeps them: their contents come from the store, by digest."""
+    return {key: _as_kept(key, value) for key, value in there.items() if value is not None}
+
+
+def _as_kept(key: model.Key, value: JsonValue) -> Want:
     kind, path = parse_key(key)
     try:
         state = State.model_validate(value)
     except ValueError as exc:
         raise errors.PermanentError("snapshot", f"{key}: the snapshot is not of a vm target") from exc
-    return key, Want(
+    return Want(
         type=kind,
         path=path,
         mode=state.mode,
