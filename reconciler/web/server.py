@@ -42,6 +42,7 @@ class Server:
         self._servers: list[uvicorn.Server] = []
         self._listeners: list[socket.socket] = []
         self._thread: threading.Thread | None = None
+        self._placed = 0  # inode of our socket: another daemon's is not ours to remove
 
     @property
     def address(self) -> tuple[str, int] | None:
@@ -58,6 +59,7 @@ class Server:
         Raises: ConfigError(daemon_running) when somebody answers on the socket; (listen) when an address cannot be bound.
         """
         self._listeners = [bind_socket(self._configuration.socket)]
+        self._placed = self._configuration.socket.lstat().st_ino
         self._servers = [_server(surface.Surface(self._application, self._identify))]
         if self._configuration.web.listen:
             self._listeners.append(self._bind_tcp(self._configuration.web.listen))
@@ -78,9 +80,10 @@ class Server:
         if self._thread:
             self._thread.join(STOP_S)
         for listener in self._listeners:
-            if listener.family == socket.AF_UNIX and listener.fileno() >= 0:
-                self._configuration.socket.unlink(missing_ok=True)
             listener.close()
+        if self._placed and _inode(self._configuration.socket) == self._placed:
+            self._configuration.socket.unlink(missing_ok=True)
+        self._placed = 0
         self._listeners, self._servers, self._thread = [], [], None
 
     def _run(self) -> None:
@@ -156,6 +159,13 @@ def check_stale(path: Path) -> None:
         except OSError as exc:  # Not refused: perhaps a daemon that is busy.
             raise errors.ConfigError("daemon_running", f"cannot tell who answers: {exc}", where=str(path)) from exc
     raise errors.ConfigError("daemon_running", "a daemon answers here already", where=str(path), fix="stop it first")
+
+
+def _inode(path: Path) -> int:
+    try:
+        return path.lstat().st_ino
+    except FileNotFoundError:
+        return 0
 
 
 def _server(app: surface.Surface) -> uvicorn.Server:

@@ -1,0 +1,295 @@
+from __future__ import annotations
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from support import recorded
+
+from reconciler import errors, model
+from reconciler.audit import record
+from reconciler.views import audit, deployments, drift, gates, history, plans, revisions, status, targets, trace
+
+EMPTY = model.Plan(target="api", wanted=recorded.NEW, fingerprint=recorded.PLAN, stages=())
+STEP = model.Step(key=recorded.KEY, action="update", command="write", before=None, hazards=("restart",), diff="-a\n+b")
+MOVING = EMPTY.model_copy(update={"stages": (model.Stage(batch=0, order=0, steps=(STEP,)),)})
+GOOD = model.Look(observations=(), fingerprint=recorded.PLAN, health=model.Health.HEALTHY)
+AWAY = GOOD.model_copy(
+    update={"health": model.Health.UNKNOWN, "errors": {model.Key(""): model.Reason(code="connect", message="away")}}
+)
+
+
+def row(of: recorded.Application, name: str = "api") -> targets.Target:
+    listed = targets.targets(of.state(), of.live(), watching=of.watching)
+    return next(each for each in listed.items if each.name == name)
+
+
+def happened(*events: record.Event, watching: bool = True) -> recorded.Application:
+    made = recorded.Application(watching=watching)
+    made.happen(*events)
+    return made
+
+
+def everything(of: recorded.Application) -> list[record.Record]:
+    return list(of.records(audit.Query()))
+
+
+# --- targets ---
+
+
+def test_a_target_that_nobody_looked_at_is_unknown_however_good_its_record() -> None:
+    of = happened(*recorded.DEPLOYED)
+    assert (row(of).sync, row(of).health) == ("Unknown", "Unknown")
+
+
+def test_a_target_that_was_seen_as_it_should_be_is_synced() -> None:
+    of = happened(*recorded.DEPLOYED)
+    of.seen["api"] = targets.Live(type="vm", environment="prod", look=GOOD, plan=EMPTY)
+    seen = row(of)
+    assert (seen.sync, seen.health, seen.type, seen.environment) == ("Synced", "Healthy", "vm", "prod")
+    assert (seen.git_revision, seen.wanted_revision, seen.confirmed_revision) == (recorded.MERGE,) * 3
+
+
+def test_a_look_that_failed_is_never_green() -> None:
+    of = happened(*recorded.DEPLOYED)
+    of.seen["api"] = targets.Live(look=AWAY, plan=EMPTY)
+    assert (row(of).sync, row(of).health) == ("Unknown", "Unknown")
+    assert row(of).reasons[0].message == "away"
+
+
+def test_a_plan_that_is_not_empty_is_out_of_sync() -> None:
+    of = happened(*recorded.DEPLOYED)
+    of.seen["api"] = targets.Live(look=GOOD, plan=MOVING)
+    assert row(of).sync == "OutOfSync"
+
+
+def test_a_merge_that_waits_for_its_gates_leaves_its_target_out_of_sync() -> None:
+    of = happened(recorded.GENESIS_EVENT, *recorded.CONFIRMED, recorded.DECISION)
+    of.seen["api"] = targets.Live(look=GOOD, plan=EMPTY)
+    of.seen["db"] = targets.Live(look=GOOD, plan=EMPTY)
+    assert (row(of).sync, row(of).git_revision, row(of).wanted_revision) == (
+        "OutOfSync",
+        recorded.MERGE,
+        recorded.GENESIS,
+    )
+    assert row(of, "db").sync == "Synced"
+
+
+def test_without_a_daemon_the_answer_is_as_recorded() -> None:
+    of = happened(*recorded.DEPLOYED, watching=False)
+    assert (row(of).sync, row(of).health) == ("Synced", "Healthy")
+    of.happen(record.Drift(target="api", keys=(recorded.KEY,), count=1))
+    assert (row(of).sync, row(of).drifted) == ("OutOfSync", 1)
+    assert row(happened(recorded.GENESIS_EVENT, watching=False)).sync == "Unknown"
+
+
+def test_why_a_target_stands_still_is_shown_with_its_code() -> None:
+    of = happened(*recorded.DEPLOYED)
+    why = model.Reason(code="freeze", message="year end")
+    of.happen(record.Standing(target="api", code="deferred", reasons=(why,), until=of.clock.now()))
+    assert (row(of).standing, row(of).reasons) == ("deferred", (why,))
+    assert row(of).until is not None
+
+
+def test_a_released_target_is_unknown_and_says_so() -> None:
+    gone = recorded.DECISION.model_copy(update={"targets": {"api": None}})
+    of = happened(recorded.GENESIS_EVENT, *recorded.CONFIRMED, gone, recorded.PASSED)
+    of.seen["api"] = targets.Live(look=GOOD, plan=EMPTY)
+    assert (row(of).sync, row(of).standing, row(of).git_revision) == ("Unknown", "released", None)
+
+
+# --- revisions and gates ---
+
+
+def test_a_revision_shows_who_may_and_what_its_gates_said() -> None:
+    of = happened(*recorded.DEPLOYED)
+    (shown,) = revisions.revisions(of.state(), everything(of)).items
+    assert (shown.verdict, shown.gates, shown.merged_by, shown.authors) == ("ACCEPT", "passed", "carol", ("alice",))
+    assert [(a.person, a.counts) for a in shown.approvals] == [("bob", True)]
+
+
+def test_of_a_commit_that_was_judged_twice_the_newer_verdict_is_shown() -> None:
+    why = model.Reason(code="no_approval", message="1 of sre (A2) is missing")
+    held = recorded.DECISION.model_copy(update={"verdict": model.Verdict.HOLD, "reasons": (why, why)})
+    of = happened(recorded.GENESIS_EVENT, held)
+    assert [(r.verdict, r.codes, r.gates) for r in revisions.revisions(of.state(), everything(of)).items] == [
+        ("HOLD", ("no_approval",), "none")
+    ]
+    of.happen(recorded.DECISION)
+    assert [(r.verdict, r.gates) for r in revisions.revisions(of.state(), everything(of)).items] == [
+        ("ACCEPT", "waiting")
+    ]
+    of.happen(recorded.PASSED.model_copy(update={"passed": False}))
+    assert [r.gates for r in revisions.revisions(of.state(), everything(of)).items] == ["blocked"]
+
+
+def test_an_approval_with_a_reason_does_not_count() -> None:
+    stale = model.Approval(
+        person="bob", level="A2", statement=recorded.PLAN, reason=model.Reason(code="ttl", message="old")
+    )
+    judged = revisions.judged([recorded.DECISION.model_copy(update={"approvals": (stale,)})])
+    assert [(a.counts, a.reason and a.reason.code) for a in judged.items[0].approvals] == [(False, "ttl")]
+
+
+def test_only_the_last_try_of_a_merge_is_among_the_gates() -> None:
+    of = happened(
+        recorded.GENESIS_EVENT, recorded.DECISION, recorded.PASSED.model_copy(update={"passed": False}), recorded.PASSED
+    )
+    (shown,) = gates.gates(everything(of)).items
+    assert (shown.check, shown.duration_ms, shown.at is not None) == ("opa: compliance_policy", 120, True)
+    assert gates.just_run(recorded.PASSED).items[0].at is None
+
+
+# --- deployments, history, trace ---
+
+
+def test_a_deployment_is_folded_from_its_first_intent_to_its_outcome() -> None:
+    of = happened(*recorded.DEPLOYED)
+    (shown,) = deployments.deployments(everything(of)).items
+    assert (shown.id, shown.cause, shown.outcome, shown.stages, shown.actions) == ("d1", "change", "SUCCEEDED", 1, 1)
+    assert (shown.revision, shown.before, shown.rolled_back, shown.first) == (
+        recorded.MERGE,
+        recorded.GENESIS,
+        False,
+        5,
+    )
+
+
+def test_rolled_back_is_a_failure_that_a_rollback_followed() -> None:
+    of = happened(*recorded.DEPLOYED[:-1], recorded.outcome(closed=model.Closed.FAILED))
+    of.happen(recorded.intent("d2", model.Cause.ROLLBACK), recorded.applied("d2"), recorded.outcome("d2"))
+    assert [(d.id, d.rolled_back) for d in deployments.deployments(everything(of)).items] == [
+        ("d1", True),
+        ("d2", False),
+    ]
+
+
+def test_an_open_deployment_counts_its_stages() -> None:
+    of = happened(*recorded.DEPLOYED[:-1], recorded.intent())
+    (shown,) = deployments.deployments(everything(of)).items
+    assert (shown.outcome, shown.stages, shown.actions) == (None, 2, 2)
+
+
+def test_the_history_of_a_target_holds_what_concerns_it_and_nothing_else() -> None:
+    of = happened(*recorded.DEPLOYED)
+    of.happen(record.Operator(actor="dan (uid 7)", verb="suspend", target="api", reason="night"))
+    shown = history.history("api", everything(of))
+    assert [h.what for h in shown.items] == [
+        "genesis", "confirmed", "decision", "clearance", "intent", "applied", "outcome", "operator",
+    ]  # fmt: skip
+    assert (shown.items[-1].who, shown.items[-1].text) == ("dan (uid 7)", "suspend: night")
+    assert [h.what for h in history.history("db", everything(of)).items] == ["genesis", "confirmed"]
+
+
+def test_every_record_of_a_target_has_its_line_in_the_history() -> None:
+    of = happened(*recorded.DEPLOYED)
+    of.happen(
+        record.Drift(target="api", keys=(recorded.KEY,), count=1, who="root"),
+        record.Drift(target="api", keys=(), count=0),
+        record.Standing(target="api", code="detect"),
+        record.Standing(target="api", code=None),
+        record.Reset(before=recorded.MERGE, revision=recorded.HEAD, reason="moved", targets={"api": recorded.NEW}),
+        record.Halt(codes=("rewind",)),
+    )
+    texts = [h.text for h in history.history("api", everything(of)).items[-5:]]
+    assert texts == ["1 resources drifted", "drift is gone", "stands: detect", "moves again", "taken over: moved"]
+
+
+def test_a_live_resource_is_traced_to_the_people_who_let_it_in() -> None:
+    of = happened(*recorded.DEPLOYED)
+    shown = trace.trace(of.state().targets["api"], recorded.KEY, everything(of), of.read)
+    assert shown.deployment
+    assert (shown.deployment.id, shown.action, shown.identity, shown.owned) == ("d1", "update", "17", True)
+    assert [(m.revision, m.merged_by, m.gates, m.approvals[0].person) for m in shown.merges] == [
+        (recorded.MERGE, "carol", "passed", "bob")
+    ]
+    assert [(g.check, g.outcome) for g in shown.gates] == [("opa: compliance_policy", "PASS")]
+    assert shown.records == (3, 4, 5, 6, 7)
+
+
+def test_a_resource_that_nobody_here_wrote_is_traced_to_the_takeover() -> None:
+    of = happened(recorded.GENESIS_EVENT, *recorded.CONFIRMED)
+    shown = trace.trace(of.state().targets["api"], recorded.KEY, everything(of), of.read)
+    assert (shown.deployment, shown.action, shown.owned, shown.merges) == (None, "", False, ())
+
+
+# --- drift, plans, status, queries ---
+
+
+def test_drift_names_each_resource_with_what_would_correct_it() -> None:
+    of = happened(*recorded.DEPLOYED, record.Drift(target="api", keys=(recorded.KEY,), count=1, who="root"))
+    assert [(d.key, d.action, d.who) for d in drift.drift(of.state(), {}).items] == [(recorded.KEY, "", "root")]
+    live = {"api": targets.Live(look=GOOD, plan=MOVING)}
+    assert [(d.action, d.diff) for d in drift.drift(of.state(), live).items] == [("update", "-a\n+b")]
+
+
+def test_a_target_that_was_not_contacted_has_no_empty_plan() -> None:
+    shown = plans.plans([plans.Preview(target="api", content="+x"), plans.Preview(target="db", plan=EMPTY)]).items
+    assert [(p.contacted, p.empty) for p in shown] == [(False, False), (True, True)]
+    (step,) = plans.plans([plans.Preview(target="api", plan=MOVING)]).items[0].steps
+    assert (step.stage, step.action, step.hazards, step.reversible) == (0, "update", ("restart",), False)
+
+
+def test_the_status_says_whether_a_daemon_watches() -> None:
+    of = happened(*recorded.DEPLOYED, record.Halt(codes=("rewind",)))
+    shown = status.status(of.facts(), of.state())
+    assert (shown.mode, shown.tip, shown.halted, shown.log_size, shown.targets) == (
+        "daemon",
+        recorded.MERGE,
+        ("rewind",),
+        9,
+        2,
+    )
+
+
+def test_documents_are_camel_case_with_their_kind() -> None:
+    of = happened(*recorded.DEPLOYED)
+    document = targets.targets(of.state(), {}, watching=True).model_dump(mode="json")
+    assert (document["apiVersion"], document["kind"]) == ("reconciler/v1", "TargetList")
+    assert "confirmedRevision" in document["items"][0]
+
+
+def test_a_query_over_several_types_is_in_the_order_of_the_log() -> None:
+    of = happened(*recorded.DEPLOYED)
+    found = of.records(audit.Query(types=frozenset({"outcome", "intent", "confirmed"}), target="api", limit=2))
+    assert [entry.event.type for entry in found] == ["confirmed", "intent"]
+    page = audit.records(found, 2)
+    assert page.next == found[-1].seq
+    assert [e.event.type for e in of.records(audit.Query(after=page.next or 0, types=frozenset({"outcome"})))] == [
+        "outcome"
+    ]
+
+
+# --- metrics ---
+
+
+def samples(of: recorded.Application) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    families = text_string_to_metric_families(of.metrics().decode())
+    return {(s.name, frozenset(s.labels.items())): s.value for f in families for s in f.samples}
+
+
+def value(of: recorded.Application, name: str, **labels: str) -> float:
+    return samples(of)["reconciler_" + name, frozenset(labels.items())]
+
+
+def test_metrics_count_what_the_log_heard_and_show_what_is_true_now() -> None:
+    of = happened(*recorded.DEPLOYED, record.Halt(codes=("rewind",)))
+    of.seen["api"] = targets.Live(type="vm", environment="prod", look=GOOD, plan=EMPTY)
+    of.turned("target", 0.2)
+    assert value(of, "log_records") == 9
+    assert value(of, "deployments_total", cause="change", outcome="SUCCEEDED") == 1
+    assert value(of, "decisions_total", verdict="ACCEPT") == 1
+    assert value(of, "halted", code="rewind") == 1
+    assert value(of, "targets", sync="Synced", health="Healthy", standing="") == 1
+    assert value(of, "gate_duration_seconds_sum", check="opa: compliance_policy", outcome="PASS") == pytest.approx(0.12)
+    assert value(of, "turn_duration_seconds_count", turn="target") == 1
+
+
+def test_an_age_that_is_not_known_is_infinite() -> None:
+    of = happened(recorded.GENESIS_EVENT)
+    assert value(of, "source_fetch_age_seconds") == float("inf")
+    assert value(of, "target_observed_age_seconds", target="api") == float("inf")
+
+
+def test_asking_for_a_record_that_is_not_there_is_an_error() -> None:
+    with pytest.raises(errors.ConfigError) as caught:
+        recorded.Application().read(7)
+    assert caught.value.code == "no_record"
