@@ -11,6 +11,7 @@ workloads contains {"file": file, "at": at, "object": object_} if {
 	some file, value in input.files
 	some at, object_
 	walk(value, [at, object_])
+	is_object(object_)
 	object.get(object_, "kind", "") in controllers
 }
 
