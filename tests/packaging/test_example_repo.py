@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from reconciler import documents, model, strict_yaml
-from reconciler.admission import policy
+from reconciler.admission import lint, policy
 from reconciler.targets import probes
 from reconciler.targets.vm import document
 
@@ -76,6 +77,20 @@ def test_each_person_has_one_key_that_a_text_can_replace() -> None:
     for person in _policy().people.values():
         (key,) = person.keys
         assert (text.count(key.id), text.count(key.public)) == (1, 1)
+
+
+def test_the_policy_passes_the_linter_of_a_production_profile() -> None:
+    of = _policy().repository
+    paths = [str(path.relative_to(EXAMPLE)).encode() for path in EXAMPLE.rglob("*") if path.is_file()]
+    found = lint.lint(
+        POLICY.read_bytes(),
+        source_id=of.id,
+        source_ref=of.ref,
+        now=datetime(2026, 11, 24, tzinfo=UTC),  # Within the dates of the placeholder keys.
+        production=True,
+        paths=paths,
+    )
+    assert (found.errors, found.warnings) == ((), ())
 
 
 def test_nobody_is_entitled_alone() -> None:
