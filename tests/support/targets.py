@@ -87,7 +87,7 @@ class MemorySubject:
 
     def touch(self, name: str, text: str | None) -> None:
         if text is None:
-            self.world.values.pop(self.key(name))
+            self.world.values.pop(self.key(name), None)
         else:
             self.world.values[self.key(name)] = text
 
@@ -141,7 +141,7 @@ class VmSubject:
     def touch(self, name: str, text: str | None) -> None:
         path = self.root / self._path(name)
         if text is None:
-            path.unlink()
+            path.unlink(missing_ok=True)
         else:
             path.write_text(text)
 

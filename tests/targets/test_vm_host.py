@@ -346,9 +346,9 @@ def test_the_content_of_a_file_that_is_not_ours_is_shown_to_nobody(host: Host) -
 def test_escape_sequences_are_shown_and_not_sent(host: Host) -> None:
     """D25."""
     host.daemon.converge(host.desired('files: [{path: a, content: "x", mode: "0644"}]'))
-    (host.root / "a").write_bytes(b"\x1b]0;owned\x07\x1b[2J\xe2\x80\xae\n")
+    (host.root / "a").write_bytes(b"\x1b]0;owned\x07\x1b[2J\xe2\x80\xae\xe2\x80\xa8\r\n")
     diff = step_of(host, host.desired('files: [{path: a, content: "x", mode: "0644"}]')).diff
-    assert "\\x1b]0;owned\\x07\\x1b[2J\\u202e" in diff
+    assert "\\x1b]0;owned\\x07\\x1b[2J\\u202e\\u2028\\r" in diff
     assert diff.replace("\n", "").isprintable()
 
 

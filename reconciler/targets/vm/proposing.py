@@ -112,7 +112,10 @@ def _lines(content: bytes) -> list[str] | None:
 
 
 def _visible(line: str) -> str:
-    """Escape what would move a cursor or hide text: what a host holds is data (targets.md 1.7)."""
-    return "".join(
-        c if c == "\t" or unicodedata.category(c)[0] != "C" else c.encode("unicode_escape").decode() for c in line
-    )
+    """Escape what would move a cursor, break a line or hide text: what a host holds is data (targets.md 1.7)."""
+    return "".join(c if c == "\t" or not _hides(c) else c.encode("unicode_escape").decode() for c in line)
+
+
+def _hides(character: str) -> bool:
+    category = unicodedata.category(character)
+    return category[0] == "C" or category in {"Zl", "Zp"}
