@@ -129,11 +129,17 @@ def _judge(
     rules = [(package, rule) for package in packages for rule in policies.rules(package)]
     queries = tuple(f"data.{package}.{rule}" for package, rule in rules)
     values = _evaluated(policies, queries, json.dumps(shown, sort_keys=True), deadline_s)
-    return [
+    found = [
         (rule, _reason(package, said, files))
         for (package, rule), value in zip(rules, values, strict=True)
         for said in _said(package, rule, value)
     ]
+    return sorted(found, key=lambda each: (*_place(each[1]), each[1].message))  # A set has no order of its own.
+
+
+def _place(reason: model.Reason) -> tuple[str, int]:
+    path, _, line = reason.where.rpartition(":")
+    return path, int(line)
 
 
 def _evaluated(policies: library.Library, queries: tuple[str, ...], shown: str, deadline_s: float) -> _Answer:
