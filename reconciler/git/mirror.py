@@ -17,7 +17,8 @@ from reconciler import errors, model
 from reconciler.git import process, repository, store, trees
 
 TIP = "refs/incoming/tip"
-_LOCK_WAIT_S = 30
+LOCK_WAIT_S = 30
+MANY_PACKS = 50  # each fetch that brings something leaves a pack, because fsck wants one
 # Each of these would change what the objects mean, or where they come from, behind our back.
 _FOREIGN = (
     "shallow",
@@ -84,6 +85,7 @@ class Mirror:
             needed = sorted(heads | self._brought(tip, after))
             if needed:
                 self._fetch(*(f"+{prefix}*:{prefix}*" for prefix in map(repository.approval_prefix, needed)))
+            self._compact()
         return tip
 
     def fetch_head(self, head: model.Oid) -> None:
@@ -118,6 +120,12 @@ class Mirror:
             fix="see that it is reachable with this key or token",
         )
 
+    def _compact(self) -> None:
+        """Roll small packs into one when there are many. Never drops an object: accepted ones outlive every ref after a rewind."""
+        if sum(1 for _ in (self._git_dir / "objects/pack").glob("*.pack")) > MANY_PACKS:
+            # One that fails leaves the packs as they were, and the next fetch tries again.
+            self._git.run("repack", "--geometric=2", "-d", "-q")
+
     def _tip(self) -> model.Oid:
         return process.check_oid(self._git.text("rev-parse", "--verify", "--end-of-options", TIP).strip())
 
@@ -146,7 +154,8 @@ class Mirror:
         # Nobody else writes here while we hold the lock, so a lock of git's is that of a process that died.
         for left in (*self._git_dir.glob("*.lock"), *(self._git_dir / "refs").rglob("*.lock")):
             left.unlink(missing_ok=True)
-        for left in (self._git_dir / "objects/pack").glob("tmp_*"):
+        packs = self._git_dir / "objects/pack"
+        for left in (*packs.glob("tmp_*"), *packs.glob(".tmp-*")):
             left.unlink(missing_ok=True)
 
     def _foreign(self, name: str) -> errors.AuditError:
@@ -160,7 +169,7 @@ class Mirror:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         """Raises: TransientError(source_error) when another process holds the mirror for too long."""
-        until_s = time.monotonic() + _LOCK_WAIT_S
+        until_s = time.monotonic() + LOCK_WAIT_S
         path = self._git_dir.with_name(self._git_dir.name + ".lock")
         with self._thread_lock:
             path.parent.mkdir(parents=True, exist_ok=True)

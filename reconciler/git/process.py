@@ -144,7 +144,9 @@ def check_ref(ref: str, *, under: str = "refs/heads/") -> None:
     """
     segments = ref.split("/")
     plain = _REF.fullmatch(ref) and ref.startswith(under) and ".." not in ref
-    if not plain or any(_OID.fullmatch(part) or part.endswith(".lock") for part in segments):
+    # A branch named like an object can be taken for it; the names of approvals are digests and only ever written in full.
+    like_oid = ref.startswith("refs/heads/") and any(_OID.fullmatch(part) for part in segments)
+    if not plain or like_oid or any(part.endswith(".lock") for part in segments):
         raise errors.ConfigError(
             "ref",
             f"{ref!a} is not a ref that may be watched",
