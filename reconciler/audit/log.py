@@ -214,7 +214,10 @@ class Log:
         """
         anchored = checkpoint.open_note(note, self._origin, self._signer.public)
         with self._store.reading() as connection:
-            newest = checkpoint.open_note(_newest_note(connection), self._origin, self._signer.public)
+            note = _newest_note(connection)
+            if not note:
+                raise checkpoint.truncated(0, anchored.size)
+            newest = checkpoint.open_note(note, self._origin, self._signer.public)
             checkpoint.check_prefix(anchored, newest, lambda: tree.consistency(connection, anchored.size, newest.size))
 
     def close(self) -> None:

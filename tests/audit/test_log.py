@@ -1,53 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import sqlalchemy as sa
 from support import logs
+from support.logs import PLAN, REVISION, SNAPSHOT, STUCK, VERSION, intent
 
 from reconciler import errors, model
-from reconciler.audit import log, record, state, storage
-
-PLAN, SNAPSHOT = b'{"plan":1}', b'{"snapshot":1}'
-REVISION = model.Oid("a" * 40)
-VERSION = model.Version(revision=REVISION, digest=model.sha256(b"folder"))
-STUCK = record.Standing(target="t", code="stuck")
-
-
-def intent(deployment: str = "d1", target: str = "t") -> record.Intent:
-    return record.Intent(
-        deployment=deployment,
-        target=target,
-        wanted=VERSION,
-        cause=model.Cause.CHANGE,
-        decisions=(0,),
-        clearance=1,
-        plan=model.sha256(PLAN),
-        before=VERSION,
-        snapshot=model.sha256(SNAPSHOT),
-        actions={model.Key("item/n/one"): "create"},
-    )
-
-
-@pytest.fixture
-def engine() -> Iterator[sa.Engine]:
-    made = storage.make_engine("sqlite://")
-    yield made
-    made.dispose()
-
-
-@pytest.fixture
-def clock() -> logs.Clock:
-    return logs.Clock()
-
-
-@pytest.fixture
-def process(engine: sa.Engine, clock: logs.Clock) -> log.Log:
-    started = logs.make_log(engine, clock)
-    started.lease("watch")
-    started.lease("target:t")
-    return started
+from reconciler.audit import log, record, state
 
 
 def test_each_scope_has_its_own_writer_and_all_share_one_log(
