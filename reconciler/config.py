@@ -29,6 +29,7 @@ _PLACES = (Path("reconciler.yaml"), Path("/etc/reconciler/reconciler.yaml"))
 _LATER: Mapping[strict_yaml.Path, str] = {
     ("anchor",): "checkpoints stay beside the log",
     ("secrets", "vault"): "secrets are read from `env:NAME` and `file:/path`",
+    ("gates", "opa"): "a development profile judges with the embedded engine",
     ("gates", "sonarqube"): "remove it, and the check from the targets",
     ("gates", "trivy"): "remove it, and the check from the targets",
 }
@@ -73,16 +74,6 @@ def _git_url(url: str, info: Info) -> str:
     return url
 
 
-def _http_url(url: str, info: Info) -> str:
-    parts = urlsplit(url)
-    loopback = parts.hostname in {"localhost", "127.0.0.1", "::1"}
-    if not parts.hostname or parts.scheme not in {"https", "http"}:
-        raise ValueError(f"{url!r} is no https:// URL")
-    if parts.scheme == "http" and info.context.production and not loopback:
-        raise ValueError("a production profile speaks https:// beyond this machine")
-    return url
-
-
 def _store_url(url: str) -> str:
     if not url.startswith("sqlite:///"):
         raise ValueError("the log is kept in SQLite in this version; write sqlite:////absolute/path")
@@ -115,7 +106,6 @@ def split_listen(text: str) -> tuple[str, int]:
 
 AbsolutePath = Annotated[Path, pydantic.AfterValidator(_absolute)]
 GitUrl = Annotated[str, pydantic.AfterValidator(_without_password), pydantic.AfterValidator(_git_url)]
-HttpUrl = Annotated[str, pydantic.AfterValidator(_without_password), pydantic.AfterValidator(_http_url)]
 StoreUrl = Annotated[str, pydantic.AfterValidator(_without_password), pydantic.AfterValidator(_store_url)]
 Reference = Annotated[str, pydantic.AfterValidator(_reference)]
 Listen = Annotated[str, pydantic.AfterValidator(_listen)]
@@ -165,14 +155,11 @@ class Store(documents.Camel):
     signing_key: AbsolutePath
 
 
-class Opa(documents.Camel):
-    url: HttpUrl
-
-
 class Gates(documents.Camel):
+    """Deadlines of one merge's checks, all started at once. Scanners and a running OPA are refused by name."""
+
     suite: Positive = 110.0
     per_gate: Positive = 90.0
-    opa: Opa | None = None
 
 
 class Secrets(documents.Camel):
@@ -199,7 +186,7 @@ class Local(documents.Camel):
 
 
 class Plugins(documents.Camel):
-    """Names of entry points that do not ship with this product and may be loaded."""
+    """Names of distributions beside this one whose entry points may be loaded: a plug-in is arbitrary code."""
 
     allow: tuple[documents.NonEmpty, ...] = ()
 

@@ -62,9 +62,9 @@ class _Known:
 
     def mask(self, value: str) -> str:
         """Until nothing is found: a mask may bring together what stood apart. Each round makes the text shorter."""
-        pattern = self._pattern
-        while pattern is not None and pattern.search(value):
-            value = pattern.sub(MASK, value)
+        pattern, found = self._pattern, 1
+        while pattern is not None and found:
+            value, found = pattern.subn(MASK, value)
         return value
 
 

@@ -22,7 +22,8 @@ STATUS: Mapping[type[errors.ReconcilerError], HTTPStatus] = {
     errors.TransientError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.PermanentError: HTTPStatus.CONFLICT,
     errors.OutcomeUnknownError: HTTPStatus.BAD_GATEWAY,
-    errors.AuditError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    # Not 500, which is what an error of ours looks like.
+    errors.AuditError: HTTPStatus.INSUFFICIENT_STORAGE,
 }
 # ConfigErrors for which HTTP has a better word.
 _BY_CODE: Mapping[str, HTTPStatus] = {
@@ -42,6 +43,19 @@ class Answer:
     document: JsonValue
 
 
+INTERNAL = Answer(
+    HTTPStatus.INTERNAL_SERVER_ERROR,
+    {
+        "apiVersion": API_VERSION,
+        "kind": "Error",
+        "code": "internal",
+        "message": "the daemon met an error of its own",
+        "where": "",
+        "fix": "its log says more",
+    },
+)
+
+
 def problem(exc: errors.ReconcilerError) -> Answer:
     """Redacted: a message may repeat what a target or a commit said."""
     status = next(
@@ -55,8 +69,11 @@ def problem(exc: errors.ReconcilerError) -> Answer:
 
 
 def error_of(status: int, document: Mapping[str, JsonValue]) -> errors.ReconcilerError:
-    """The error behind a problem document. A status without a class of its own says that it was asked wrongly."""
-    kind = next((kind for kind, known in STATUS.items() if known == status), errors.ConfigError)
+    """The error behind a problem document. A status without a class of its own says that it was asked wrongly;
+    `internal` is PermanentError: asking again does not help.
+    """
+    internal = errors.PermanentError if status == INTERNAL.status else errors.ConfigError
+    kind = next((kind for kind, known in STATUS.items() if known == status), internal)
     return kind(
         str(document.get("code", "")),
         str(document.get("message", "")),

@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 
-import anyio
-from anyio import to_thread
 from pydantic import JsonValue
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from reconciler import errors
-from reconciler.web import api, openapi, problems
+from reconciler.web import api, calls, openapi, problems
 from reconciler.web.application import NOBODY, Actor, Application
 
 MAX_BODY_BYTES = 256 << 10
@@ -36,7 +34,7 @@ class Surface:
         self._application = application
         self._identify = identify
         self._hosts = hosts
-        self._calls = anyio.CapacityLimiter(MAX_CALLS)
+        self._calls = calls.Calls(MAX_CALLS, broken=problems.INTERNAL)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -79,8 +77,7 @@ class Surface:
                 tcp=self._hosts is not None,
             )
 
-        # A stopping server leaves what still runs to its own deadline.
-        return _json(await to_thread.run_sync(call, abandon_on_cancel=True, limiter=self._calls))
+        return _json(await self._calls.run(call))
 
     def _ready(self) -> Response:
         reasons = self._application.ready()

@@ -92,6 +92,7 @@ def test_an_unknown_variable_is_an_error_too(tmp_path: Path) -> None:
     [
         ("anchor: {url: x}", "anchor"),
         ("secrets: {vault: {url: x}}", "secrets.vault"),
+        ('gates: {opa: {url: "http://127.0.0.1:8181"}}', "gates.opa"),
         ("gates: {sonarqube: {url: x}}", "gates.sonarqube"),
         ("gates: {trivy: {}}", "gates.trivy"),
     ],

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 import sqlalchemy as sa
 
-from reconciler import errors, model
+from reconciler import model
 from reconciler.audit import log, query, record, state, storage
 from reconciler.views import audit, metrics, plans, status, targets
 from support import logs
@@ -86,7 +87,8 @@ class Application:
     seen: dict[str, targets.Live] = field(default_factory=dict)
     not_ready: model.ValidationResult = ()
     asked: list[tuple[str, ...]] = field(default_factory=list)  # what reached the application
-    fails: errors.ReconcilerError | None = None  # raised by everything that looks or judges
+    hangs: threading.Event | None = None  # until it is set, whatever looks or judges does not answer
+    fails: Exception | None = None  # raised by everything that looks or judges
 
     def __post_init__(self) -> None:
         self.clock = logs.Clock()
@@ -153,6 +155,8 @@ class Application:
 
     def _answer(self, name: str, value: T) -> T:
         self.asked.append((name,))
+        if self.hangs:
+            self.hangs.wait()
         if self.fails:
             raise self.fails
         return value

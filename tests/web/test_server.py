@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -202,6 +204,45 @@ def test_a_form_a_repeated_key_and_a_flood_are_refused(running: server.Server, o
     assert of.asked == []
 
 
+def test_what_hangs_holds_back_neither_a_probe_nor_the_exit(of: recorded.Application, state: Path) -> None:
+    of.hangs = threading.Event()
+    made = server.Server(of, configuration(state))
+    made.start()
+    base = url(made)
+    waiting = threading.Thread(target=_ask_in_vain, args=(base + "/api/v1/plan",))
+    waiting.start()
+    while not of.asked:
+        time.sleep(0.01)
+    assert httpx.get(base + "/livez", trust_env=False).status_code == 200
+    began = time.monotonic()
+    made.stop()
+    assert time.monotonic() - began < server.STOP_S
+    of.hangs.set()
+    waiting.join()
+
+
+def test_when_too_much_hangs_the_next_one_is_told_at_once(
+    of: recorded.Application, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(surface, "MAX_CALLS", 0)
+    made = server.Server(of, configuration(state))
+    made.start()
+    with client.Client(state / "daemon.sock") as asking, pytest.raises(errors.TransientError) as caught:
+        asking.ask("GET", "/plan")
+    assert caught.value.code == "busy"
+    made.stop()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_an_error_of_ours_is_told_without_its_text(
+    running: server.Server, of: recorded.Application, state: Path
+) -> None:
+    of.fails = ValueError("hunter2")
+    with client.Client(state / "daemon.sock") as asking, pytest.raises(errors.PermanentError) as caught:
+        asking.ask("GET", "/plan")
+    assert (caught.value.code, "hunter2" in str(caught.value)) == ("internal", False)
+
+
 @pytest.mark.skipif(not IS_ROOT, reason="only root becomes somebody else")
 def test_the_kernel_says_who_asks_and_the_configuration_what_they_may(of: recorded.Application, state: Path) -> None:
     made = server.Server(of, configuration(state, operators=[{"uid": NOBODY_UID, "verbs": ["suspend"]}]))
@@ -229,6 +270,11 @@ def test_verbs_are_the_union_of_every_entry_that_fits() -> None:
     assert peers.actor(unknown, operators) == Actor("uid 4000000", frozenset({"suspend"}))
     assert peers.actor(other, operators).verbs == {"resume", "rollback"}
     assert peers.actor(other, ()).verbs == frozenset()
+
+
+def _ask_in_vain(address: str) -> None:
+    with contextlib.suppress(httpx.HTTPError):
+        httpx.get(address, trust_env=False, timeout=20)
 
 
 def _leave_stale(path: Path) -> None:
