@@ -23,8 +23,11 @@ class Effect:
 
 def changed(before: model.Tree, after: model.Tree) -> tuple[bytes, ...]:
     """The raw paths whose blob or mode differs, sorted."""
-    absent = before.keys() - after.keys()
-    return tuple(sorted([*absent, *(path for path, entry in after.items() if before.get(path) != entry)]))
+    # Most entries are the same objects on both sides; this runs over every file of the repository at each merge.
+    both = zip(after, after.values(), map(before.get, after), strict=True)
+    differing = [path for path, new, old in both if new is not old and new != old]
+    gone = [path for path in before if path not in after]
+    return tuple(sorted(differing + gone))
 
 
 def compare(before: model.Tree, after: model.Tree) -> Effect:
@@ -77,10 +80,8 @@ def _folder_digests(tree: model.Tree, folders: tuple[bytes, ...]) -> dict[bytes,
     """One pass over the tree, however many folders: only those that were touched are hashed again."""
     roots = tuple(folder + b"/" for folder in folders)
     files: dict[bytes, dict[bytes, model.Entry]] = {folder: {} for folder in folders}
-    if roots:
-        for path, entry in tree.items():
-            if path.startswith(roots):
-                files[folder_of(path)][path] = entry
+    for path in [path for path in tree if path.startswith(roots)] if roots else ():
+        files[folder_of(path)][path] = tree[path]
     return {folder: documents.content_digest(found) if found else None for folder, found in files.items()}
 
 

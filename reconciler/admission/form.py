@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from reconciler import errors, model, ports
-from reconciler.admission import brought, commit, merging, policy, recovery
+from reconciler.admission import brought, commit, merging, policy, recovery, signature
 from reconciler.audit import record, state
 
 _PARENTS = 2
@@ -75,7 +75,8 @@ def read_merge(repository: ports.Repository, case: Case, rules: policy.Policy) -
     head = parsed.parents[1]
     reasons, ancestor = _relation(repository, case, head)
     # P4: its signature.
-    signer = _merge_signer(parsed, case, rules)
+    verified = brought.verify(parsed, "unsigned_merge")
+    signer = verified if isinstance(verified, model.Reason) else _merger(verified, case, rules)
     if isinstance(signer, model.Reason):
         reasons = (*reasons, signer)
     # P5 and P7: all that it brings in.
@@ -92,7 +93,7 @@ def read_merge(repository: ports.Repository, case: Case, rules: policy.Policy) -
         merge=parsed,
         head=head,
         ancestor=ancestor,
-        signature=_signature(parsed, signer),
+        signature=_recorded(verified, signer),
         commits=shape.commits,
         span=shape.span,
         mergers=mergers,
@@ -150,22 +151,19 @@ def _relation(
     return (), bases[0]
 
 
-def _merge_signer(parsed: commit.Commit, case: Case, rules: policy.Policy) -> policy.Signer | model.Reason:
-    verified = brought.verify(parsed, "unsigned_merge")
-    if isinstance(verified, model.Reason):
-        return verified
+def _merger(verified: signature.Verified, case: Case, rules: policy.Policy) -> policy.Signer | model.Reason:
     signer = rules.whose(verified.key_id, use="merge", at=case.observed)
     if isinstance(signer, policy.Signer) and signer.key.user_presence and not verified.user_present:
         return model.Reason(code="sig_invalid", message="the hardware key was not touched", where=signer.name)
     return signer
 
 
-def _signature(parsed: commit.Commit, signer: policy.Signer | model.Reason) -> record.MergeSignature | None:
-    if isinstance(signer, model.Reason):
+def _recorded(
+    verified: signature.Verified | model.Reason, signer: policy.Signer | model.Reason
+) -> record.MergeSignature | None:
+    if isinstance(verified, model.Reason) or isinstance(signer, model.Reason):
         return None
-    verified = brought.verify(parsed, "unsigned_merge")
-    algorithm = "" if isinstance(verified, model.Reason) else verified.algorithm
-    return record.MergeSignature(principal=signer.name, key_id=signer.key.id, algorithm=algorithm)
+    return record.MergeSignature(principal=signer.name, key_id=signer.key.id, algorithm=verified.algorithm)
 
 
 def _read_range(repository: ports.Repository, case: Case, rules: policy.Policy, head: model.Oid) -> Shape:

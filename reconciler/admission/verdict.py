@@ -131,9 +131,9 @@ def _fit(decision: record.Decision) -> tuple[record.Decision, tuple[bytes, ...]]
 
     What a hostile branch brings in must not be able to stop the log.
     """
-    whole = decision.canonical()
-    if len(whole) <= _RECORD_BYTES:
+    if _size_bytes(decision) <= _RECORD_BYTES:
         return decision, ()
+    whole = decision.canonical()
     cut = decision.model_copy(
         update={
             "reasons": tuple(_short(reason) for reason in decision.reasons[:_KEPT]),
@@ -143,7 +143,7 @@ def _fit(decision: record.Decision) -> tuple[record.Decision, tuple[bytes, ...]]
             "change": record.Ticket(**{k: v[:_KEPT_CHARS] for k, v in decision.change.model_dump().items()}),
         }
     )
-    if len(cut.canonical()) <= _RECORD_BYTES:
+    if _size_bytes(cut) <= _RECORD_BYTES:
         return cut, (whole,)
     message = (
         f"{len(decision.targets)} targets, {len(decision.skipped)} commits passed over: more than one decision records"
@@ -158,6 +158,11 @@ def _fit(decision: record.Decision) -> tuple[record.Decision, tuple[bytes, ...]]
         decided=decision.decided,
     )
     return bare, (whole,)
+
+
+def _size_bytes(decision: record.Decision) -> int:
+    """As a record: its canonical form differs in order only, and takes far longer to make."""
+    return len(decision.model_dump_json().encode())
 
 
 def _short(reason: model.Reason) -> model.Reason:
