@@ -52,6 +52,17 @@ def test_pages_say_what_holds_and_do_not_praise(page: Path) -> None:
     assert INFLATED.findall(page.read_text()) == []
 
 
+def test_the_modules_that_the_architecture_names_exist() -> None:
+    page = (ROOT / "docs/architecture.md").read_text()
+    named = set(re.findall(r"`([a-z_]+/(?:[a-z_]+/)*(?:[a-z_]+\.py)?)`", page))
+    assert len(named) > 20
+    assert [
+        name
+        for name in sorted(named)
+        if not any((ROOT / place / name).exists() for place in ("reconciler", "", "examples/repo"))
+    ] == []
+
+
 def test_the_commands_of_the_readme_exist_and_run_on_their_own() -> None:
     commands = re.findall(r"^    (scripts/\w+)", (ROOT / "README.md").read_text(), re.MULTILINE)
     assert commands == ["scripts/demo", "scripts/test"]
