@@ -102,18 +102,16 @@ def get_trace(call: Call) -> trace.Trace:
 
 
 def get_revisions(call: Call) -> revisions.RevisionList:
-    query = audit.Query(types=frozenset({"decision", "clearance"}))
+    query = _query(call, frozenset({"decision", "clearance"}))
     return revisions.revisions(call.application.state(), call.application.records(query))
 
 
 def get_deployments(call: Call) -> deployments.DeploymentList:
-    query = audit.Query(types=deployments.TYPES, target=call.params.get("target", ""))
-    return deployments.deployments(call.application.records(query))
+    return deployments.deployments(call.application.records(_query(call, deployments.TYPES)))
 
 
 def get_gates(call: Call) -> gates.GateList:
-    query = audit.Query(types=frozenset({"clearance"}), revision=call.params.get("revision", ""))
-    return gates.gates(call.application.records(query))
+    return gates.gates(call.application.records(_query(call, frozenset({"clearance"}))))
 
 
 def get_drift(call: Call) -> drift.DriftList:
@@ -137,14 +135,7 @@ def verify_log(call: Call) -> audit.Verification:
 
 
 def query_log(call: Call) -> audit.RecordList:
-    asked = {name: value for name, value in call.params.items() if value}
-    fields: dict[str, object] = {**asked, "limit": asked.get("limit", PAGE)}
-    if types := fields.pop("type", None):
-        fields["types"] = frozenset(str(types).split(","))
-    try:
-        query = audit.Query.model_validate(fields)
-    except pydantic.ValidationError as exc:
-        raise _wrong("params", exc) from exc
+    query = _query(call, None)
     return audit.records(call.application.records(query), query.limit)
 
 
@@ -218,6 +209,21 @@ def _param(call: Call, name: str) -> str:
     if not value:
         raise errors.ConfigError("params", f"the parameter {name} is missing")
     return value
+
+
+def _query(call: Call, types: frozenset[audit.EventType] | None) -> audit.Query:
+    """What the parameters ask for; None: the types too, and then a page, since that may be the whole log."""
+    fields: dict[str, object] = {name: value for name, value in call.params.items() if value}
+    if types is None:
+        fields.setdefault("limit", PAGE)
+        named = str(fields.pop("type", ""))
+        fields["types"] = frozenset(named.split(",")) if named else frozenset()
+    else:
+        fields["types"] = types
+    try:
+        return audit.Query.model_validate(fields)
+    except pydantic.ValidationError as exc:
+        raise _wrong("params", exc) from exc
 
 
 def _oid(text: str) -> model.Oid:

@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from reconciler import errors
+from reconciler import errors, redact
 from reconciler.web import api, calls, openapi, problems
 from reconciler.web.application import NOBODY, Actor, Application
 
@@ -81,7 +81,7 @@ class Surface:
 
     def _ready(self) -> Response:
         reasons = self._application.ready()
-        text = "".join(f"{reason.code}: {reason.message}\n" for reason in reasons) or "ok\n"
+        text = "".join(f"{redact.line(f'{reason.code}: {reason.message}')}\n" for reason in reasons) or "ok\n"
         return Response(text, status_code=503 if reasons else 200, media_type="text/plain", headers=_HEADERS)
 
     def _check_host(self, request: Request) -> None:

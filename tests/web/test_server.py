@@ -168,7 +168,7 @@ def test_tcp_is_for_reading(running: server.Server, of: recorded.Application) ->
 
 
 def test_not_being_ready_says_why(running: server.Server, of: recorded.Application) -> None:
-    of.not_ready = (model.Reason(code="source_error", message="nothing fetched yet"),)
+    of.not_ready = (model.Reason(code="source_error", message="nothing\x1b[2J fetched\nyet"),)
     answer = httpx.get(url(running) + "/readyz", trust_env=False)
     assert (answer.status_code, answer.text) == (503, "source_error: nothing fetched yet\n")
 
