@@ -267,8 +267,13 @@ class Memory:
 
 
 def world_file(facilities: ports.DriverFacilities, target: str) -> Path:
-    """Where the world of this target lies: to be watched, and edited by hand in a demonstration of drift."""
-    return facilities.state / f"{target}.json"
+    """Where the world of this target lies; may be edited by hand in a demonstration of drift."""
+    return facilities.state / target / "world.json"
+
+
+def watched_paths(desired: model.Desired, facilities: ports.DriverFacilities) -> tuple[Path, ...]:
+    """The folder whose changes should wake this target's turn: the file in it is replaced, and who watches a file loses it."""
+    return (world_file(facilities, desired.target).parent,)
 
 
 def _observe(world: World, key: model.Key, want: _Want | None) -> model.Observation:

@@ -69,7 +69,15 @@ def write(driver: memory.Memory, wanted: model.Wanted, deployment: str = "d1", e
 def test_a_world_outlives_the_driver_that_wrote_it(tmp_path: Path) -> None:
     write(memory.Memory(facilities(tmp_path)), ONE)
     assert not any(seen.steps for seen in memory.Memory(facilities(tmp_path)).observe(ONE, {}, 5).observations)
-    assert [p.name for p in tmp_path.iterdir()] == ["t.json"]
+    assert [p.name for p in (tmp_path / "t").iterdir()] == ["world.json"], "no temporary file is left"
+
+
+def test_the_folder_of_the_world_is_watched_since_its_file_is_replaced(tmp_path: Path) -> None:
+    around = facilities(tmp_path)
+    write(memory.Memory(around), ONE)
+    (watched,) = memory.watched_paths(ONE, around)
+    assert memory.world_file(around, "t").parent == watched
+    assert watched.is_dir()
 
 
 def test_an_edit_of_the_file_by_hand_is_seen_as_drift(tmp_path: Path) -> None:
@@ -84,7 +92,9 @@ def test_an_edit_of_the_file_by_hand_is_seen_as_drift(tmp_path: Path) -> None:
 
 
 def test_a_world_that_cannot_be_read_is_an_error_and_not_an_empty_one(tmp_path: Path) -> None:
-    memory.world_file(facilities(tmp_path), "t").write_text('{"values": ')
+    path = memory.world_file(facilities(tmp_path), "t")
+    path.parent.mkdir()
+    path.write_text('{"values": ')
     with pytest.raises(errors.PermanentError, match="not the world"):
         memory.Memory(facilities(tmp_path)).observe(ONE, {}, 5)
 
