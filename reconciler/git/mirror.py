@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,8 @@ _FOREIGN = (
     "objects/info/alternates",
     "objects/info/http-alternates",
 )
+_SHADOWED = re.compile(rf"error: cannot lock ref '{repository.APPROVALS}/[^']*': '[^']*' exists; cannot create '[^']*'")
+_HINT = "error: some local refs could not be updated"
 _QUIET = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--no-recurse-submodules")
 
 
@@ -68,10 +71,11 @@ class Mirror:
             if not self._git_dir.exists():
                 store.make_bare(self._git_dir, watched.object_format)
             self._check()
+            self._clear_leftovers()
         self._git = process.GitProcess(
             self._git_dir, home=home, object_format=watched.object_format, limits=process_limits
         )
-        self.repository = repository.GitRepository(self._git_dir, limits=limits, process_limits=process_limits)
+        self.repository = _Mirrored(self._git_dir, limits=limits, process_limits=process_limits)
 
     def fetch(self, after: model.Oid, heads: frozenset[model.Oid]) -> model.Oid:
         """As the port says. The refs of approvals come in a second round trip, only where there are heads that need them.
@@ -82,9 +86,7 @@ class Mirror:
             self._check()
             self._fetch(f"+{self._watched.ref}:{TIP}")
             tip = self._tip()
-            needed = sorted(heads | self._brought(tip, after))
-            if needed:
-                self._fetch(*(f"+{prefix}*:{prefix}*" for prefix in map(repository.approval_prefix, needed)))
+            self._fetch_approvals(sorted(heads | self._brought(tip, after)))
             self._compact()
         return tip
 
@@ -94,20 +96,25 @@ class Mirror:
         Raises: TransientError(source_error), also where the remote does not have it or does not serve ids.
         """
         process.check_oid(head)
-        prefix = repository.approval_prefix(head)
         with self._locked():
             self._check()
-            self._fetch(f"+{head}:refs/incoming/heads/{head}", f"+{prefix}*:{prefix}*")
+            self._fetch(head)  # Under no ref: nothing here drops an object, and previews would leave a ref each.
+            self._fetch_approvals([head])
 
     def close(self) -> None:
         self.repository.close()
 
     def _fetch(self, *refspecs: str) -> None:
         remote = self._watched.remote
-        finished = self._git.run("fetch", *_QUIET, "--end-of-options", remote.url, *refspecs, remote=remote)
-        if finished.code == 0:
+        try:
+            finished = self._git.run("fetch", *_QUIET, "--end-of-options", remote.url, *refspecs, remote=remote)
+        except errors.TransientError:
+            self._clear_leftovers()
+            raise
+        if finished.code == 0 or _only_shadowed(finished):
             return
-        if f"couldn't find remote ref {self._watched.ref}" in finished.stderr:
+        self._clear_leftovers()
+        if f"fatal: couldn't find remote ref {self._watched.ref}" in finished.stderr.splitlines():
             raise errors.PermanentError(
                 "ref_missing",
                 f"the remote has no {self._watched.ref} any more",
@@ -120,11 +127,39 @@ class Mirror:
             fix="see that it is reachable with this key or token",
         )
 
+    def _fetch_approvals(self, heads: Sequence[model.Oid]) -> None:
+        """All in one round trip. Anybody may push there: what cannot be fetched holds its own head and no other.
+
+        Raises: TransientError(source_error) where none can be fetched: then it is the source.
+        """
+        if not heads:
+            return
+        failed: dict[model.Oid, errors.TransientError] = {}
+        try:
+            self._fetch(*map(_approvals, heads))
+        except errors.TransientError as all_failed:
+            for head in heads:
+                try:
+                    self._fetch(_approvals(head))
+                except errors.TransientError as exc:
+                    failed[head] = exc
+            if len(failed) == len(heads) > 1 or not self._reachable():
+                raise all_failed from None
+        self.repository.set_unfetched(heads, failed)
+
+    def _reachable(self) -> bool:
+        try:
+            self._fetch(f"+{self._watched.ref}:{TIP}")
+        except errors.TransientError:
+            return False
+        return True
+
     def _compact(self) -> None:
         """Roll small packs into one when there are many. Never drops an object: accepted ones outlive every ref after a rewind."""
         if sum(1 for _ in (self._git_dir / "objects/pack").glob("*.pack")) > MANY_PACKS:
             # One that fails leaves the packs as they were, and the next fetch tries again.
             self._git.run("repack", "--geometric=2", "-d", "-q")
+            self._git.run("pack-refs", "--all")
 
     def _tip(self) -> model.Oid:
         return process.check_oid(self._git.text("rev-parse", "--verify", "--end-of-options", TIP).strip())
@@ -139,7 +174,7 @@ class Mirror:
             return frozenset()
 
     def _check(self) -> None:
-        """Look the mirror over; remove what a killed git left. Call under the lock.
+        """Look the mirror over, before every use and under the lock.
 
         Raises: AuditError(repo_config).
         """
@@ -151,7 +186,9 @@ class Mirror:
         for name in _FOREIGN:
             if (self._git_dir / name).exists() or (self._git_dir / name).is_symlink():
                 raise self._foreign(name)
-        # Nobody else writes here while we hold the lock, so a lock of git's is that of a process that died.
+
+    def _clear_leftovers(self) -> None:
+        """Remove what a git that was killed left. Nobody else writes while we hold the lock, so its locks are stale."""
         for left in (*self._git_dir.glob("*.lock"), *(self._git_dir / "refs").rglob("*.lock")):
             left.unlink(missing_ok=True)
         packs = self._git_dir / "objects/pack"
@@ -181,6 +218,35 @@ class Mirror:
                         )
                     time.sleep(0.05)
                 yield
+
+
+class _Mirrored(repository.GitRepository):
+    """The mirror's repository, which knows whose approvals could not be fetched."""
+
+    _unfetched: Mapping[model.Oid, errors.TransientError] = {}
+
+    def envelopes(self, head: model.Oid) -> tuple[bytes, ...]:
+        """As the port says; TransientError(source_error) too where the last fetch of this head's approvals failed."""
+        if failed := self._unfetched.get(head):
+            raise errors.TransientError(failed.code, f"its approvals: {failed.message}", where=head, fix=failed.fix)
+        return super().envelopes(head)
+
+    def set_unfetched(self, tried: Sequence[model.Oid], failed: Mapping[model.Oid, errors.TransientError]) -> None:
+        """What one fetch says of the heads it tried. Replaced whole, because readers hold no lock."""
+        kept = {head: exc for head, exc in self._unfetched.items() if head not in tried}
+        self._unfetched = kept | dict(failed)
+
+
+def _approvals(head: model.Oid) -> str:
+    prefix = repository.approval_prefix(head)
+    return f"+{prefix}*:{prefix}*"
+
+
+def _only_shadowed(finished: process.Finished) -> bool:
+    """Whether all came but refs below, or above, one that we keep: `x/y` where `x` was an approval. Such a name is none."""
+    lines = [line for line in finished.stderr.splitlines() if line.startswith(("fatal:", "error:"))]
+    shadowed = [line for line in lines if _SHADOWED.fullmatch(line)]
+    return finished.code == 1 and bool(shadowed) and len(shadowed) + 1 >= len(lines) and _HINT in finished.stderr
 
 
 def _try_lock(descriptor: int) -> bool:

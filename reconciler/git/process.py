@@ -40,7 +40,6 @@ _CONFIG = (
     "core.fsmonitor=false",
     "core.attributesFile=/dev/null",
     "core.commitGraph=false",
-    "core.alternateRefsCommand=",
     "protocol.version=2",
     "protocol.allow=never",
     "http.followRedirects=false",
@@ -114,7 +113,7 @@ class Finished:
 
     @property
     def complaint(self) -> str:
-        """The last line in which git itself says what went wrong; never what the remote printed."""
+        """The last line in which git or ssh says what went wrong, as printable ASCII; no line marked as the remote's."""
         lines = [
             line for line in self.stderr.splitlines() if line.startswith(("fatal: ", "error: ", "ssh: ", "Host key"))
         ]

@@ -316,7 +316,10 @@ def test_locks_of_a_git_that_was_killed_do_not_stop_the_next_fetch(
     for left in ("refs/incoming/tip.lock", "packed-refs.lock", "objects/pack/tmp_pack_x"):
         (git_dir / left).touch()
     tip = remote.commit({"a": b"2"}, start)
+    assert failure(lambda: source.fetch(start, NONE), errors.TransientError).code == "source_error"
     assert source.fetch(start, NONE) == tip
+    (git_dir / "refs/incoming/tip.lock").touch()
+    assert open_mirror().fetch(start, NONE) == tip
     assert not list(git_dir.rglob("*.lock"))
 
 
@@ -389,3 +392,55 @@ def test_many_packs_become_few_and_no_object_is_lost(
     assert len(packs) <= 5
     assert source.repository.tree(lost)[b"a"].sha256 == model.sha256(b"lost")
     assert len(list(source.repository.first_parents(after, start))) == 7
+
+
+def test_what_a_stranger_pushes_beside_the_approvals_of_one_head_holds_no_other(
+    remote: Clone, open_mirror: Open
+) -> None:
+    start = remote.commit({"a": b"1"})
+    head, tip = merged(remote, start)
+    other = remote.commit({"w": b"1"}, start, ref="refs/heads/other")
+    for oid in (head, other):
+        remote.approve(oid, b"honest")
+    malformed = remote.raw("commit", f"tree {remote.tip(f'{start}^{{tree}}')}\nauthor x\n\n".encode())
+    bad = f"refs/approvals/v1/{other[:12]}/bad"
+    path = remote.path / bad
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(malformed + "\n")
+    source = open_mirror()
+    assert source.fetch(start, frozenset({other})) == tip
+    assert source.repository.envelopes(head) == (b"honest",)
+    assert failure(lambda: source.repository.envelopes(other), errors.TransientError).code == "source_error"
+    path.unlink()
+    assert source.fetch(start, frozenset({other})) == tip
+    assert source.repository.envelopes(other) == (b"honest",)
+
+
+def test_a_name_below_an_approval_that_was_seen_is_passed_over(remote: Clone, open_mirror: Open) -> None:
+    start = remote.commit({"a": b"1"})
+    head, tip = merged(remote, start)
+    first = remote.approve(head, b"first")
+    source = open_mirror()
+    source.fetch(start, NONE)
+    wrapper = remote.tip(first)
+    remote.git("update-ref", "-d", first)
+    remote.git("update-ref", f"{first}/below", wrapper)
+    remote.approve(head, b"second")
+    assert source.fetch(start, NONE) == tip
+    assert set(source.repository.envelopes(head)) == {b"first", b"second"}
+
+
+def test_a_source_that_goes_away_between_the_two_round_trips_is_a_source_error(
+    remote: Clone, open_mirror: Open, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    start = remote.commit({"a": b"1"})
+    merged(remote, start)
+    source = open_mirror()
+    tip = source._tip
+
+    def tip_and_gone() -> model.Oid:
+        remote.path.rename(tmp_path / "moved")
+        return tip()
+
+    monkeypatch.setattr(source, "_tip", tip_and_gone)
+    assert failure(lambda: source.fetch(start, NONE), errors.TransientError).code == "source_error"

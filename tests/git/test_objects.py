@@ -96,7 +96,7 @@ def test_a_missing_object_is_a_reason_to_wait(reader: objects.ObjectReader) -> N
 
 
 def test_a_large_blob_is_refused_before_any_of_it_is_sent(clone: Clone, reader: objects.ObjectReader) -> None:
-    oid = clone.git("hash-object", "-w", "--stdin", stdin=bytes(200 << 20))
+    oid = clone.git("hash-object", "-w", "--stdin", stdin=bytes(40 << 20))
     assert code_of(reader, model.Oid(oid)) == (errors.PermanentError, "limit")
     assert reader._batch is not None
     assert len(reader._batch._held) < 4096

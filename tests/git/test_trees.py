@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -191,8 +192,7 @@ def nested(clone: Clone, depth: int) -> model.Oid:
         oid = model.Oid(hashlib.sha1(b"tree %d\0" % len(raw) + raw).hexdigest())
         path = clone.loose_path(oid)
         path.parent.mkdir(exist_ok=True)
-        path.touch()
-        clone.damage(oid, b"tree %d\0" % len(raw) + raw)
+        path.write_bytes(zlib.compress(b"tree %d\0" % len(raw) + raw, 1))
     return oid
 
 
