@@ -6,13 +6,16 @@ import ipaddress
 import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
+
+from pydantic import JsonValue
 
 from reconciler import model
 from reconciler.admission import policy
 from reconciler.gates import sources
 
 SCHEMES = ("vault:", "env:", "file:")
+NO_HOST = "(no host)"
 
 _SEGMENT = r"(?!\.{1,2}(?:[/#]|\Z))[A-Za-z0-9_.-]+"
 _REFERENCE = re.compile(
@@ -99,14 +102,16 @@ def _shown(text: str) -> str:
 def references(document: sources.File) -> Iterator[Use]:
     """Every string of target.yaml's spec that begins like a reference; probes and labels too, wherever a driver may look."""
     spec = document.value.get("spec") if isinstance(document.value, dict) else None
-    for path, text in sources.strings(spec, ("spec",)):
-        if text.startswith(SCHEMES) and path[1:2] != ("acknowledge",):
+    for path, text in sources.leaves(spec, ("spec",)):
+        if isinstance(text, str) and text.startswith(SCHEMES) and path[1:2] != ("acknowledge",):
             yield Use(text, document.place(path))
 
 
 def _payload_references(file: sources.File) -> Iterator[Use]:
-    for path, text in sources.strings(file.value) if file.parts and not file.path.startswith(sources.OPAQUE) else ():
+    for path, text in sources.leaves(file.value) if file.parts and not file.path.startswith(sources.OPAQUE) else ():
         names = [part for part in path if isinstance(part, str)]
+        if not isinstance(text, str):
+            continue
         if text.startswith("vault:") or (text.startswith(SCHEMES) and names and _SECRET_FIELD.fullmatch(names[-1])):
             yield Use(text, file.place(path))
 
@@ -134,12 +139,23 @@ def hosts(desired: model.Desired, document: sources.File) -> Iterator[Use]:
 def _connection_hosts(document: sources.File) -> Iterator[Use]:
     spec = document.value.get("spec") if isinstance(document.value, dict) else None
     connection = spec.get("connection") if isinstance(spec, dict) else None
-    for path, text in sources.strings(connection, ("spec", "connection")):
-        if text.startswith(SCHEMES) or _PINS & {str(part).lower() for part in path}:
+    for path, value in sources.leaves(connection, ("spec", "connection")):
+        if (isinstance(value, str) and value.startswith(SCHEMES)) or _PINS & {str(part).lower() for part in path}:
             continue
-        names = [part for part in path if isinstance(part, str)]
-        if "://" in text or _HOST_FIELD.fullmatch(names[-1]) or _is_address(text):
-            yield Use(host_of(text), document.place(path))
+        named = [part for part in path[2:] if isinstance(part, str)]
+        found = _hosts_in(value, is_host=any(_HOST_FIELD.fullmatch(part) for part in named[-1:]))
+        keyed = (part for part in named if "." in part or _is_address(part))  # hosts: {web1.prod.bank.example: {...}}
+        yield from (Use(host, document.place(path)) for host in (*found, *keyed))
+
+
+def _hosts_in(value: JsonValue, *, is_host: bool) -> Iterator[str]:
+    if not isinstance(value, str):
+        if is_host and value is not None:
+            yield NO_HOST  # A number may be an address too, to those who read it so.
+    elif "://" in value or is_host or _is_address(value):
+        yield host_of(value)
+        query = parse_qsl(value.partition("?")[2])  # libpq lets `?host=` win over the host before it.
+        yield from (host_of(text) for name, text in query if _HOST_FIELD.fullmatch(name))
 
 
 def _is_address(text: str) -> bool:
@@ -151,14 +167,19 @@ def _is_address(text: str) -> bool:
 
 
 def host_of(text: str) -> str:
-    """`https://user@App.bank.example:8443/x`, `deployer@web1:22`, `[::1]:443` -> the host alone; what is none stays as it is, and matches nothing."""
+    """`https://user@App.bank.example:8443/x`, `deployer@web1:22`, `[::1]:443` -> the host alone.
+
+    What two readers could take apart differently is NO_HOST, which no policy allows; it is not repeated, since it may
+    hold a password.
+    """
     if _is_address(text):
         return text
+    if not text.isprintable() or set(text) & set(" \\"):
+        return NO_HOST
     try:
-        host = urlsplit(text if "://" in text else f"//{text}").hostname
+        return urlsplit(text if "://" in text else f"//{text}").hostname or NO_HOST
     except ValueError:
-        return text
-    return host or text or "(no host)"
+        return NO_HOST
 
 
 def _reason(code: str, message: str, where: str, fix: str) -> model.Reason:

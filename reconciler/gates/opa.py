@@ -21,7 +21,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pydantic
 from pydantic import JsonValue
@@ -68,11 +68,14 @@ class OpaGate:
         """Raises: ConfigError(rego) when the policies cannot be trusted to say no, or the engine fails on this input."""
         policies = library.read_library(self._repository, change.policies)
         packages = policies.chosen(self._profile)
-        found: list[tuple[str, model.Reason]] = []
-        for name in sorted(change.targets & change.after.keys()):
-            files = self._files(change.after[name])
-            unread = [("deny", file.refused) for file in files.values() if file.refused]
-            found += unread or _judge(policies, packages, self._input(change, name, files), files, deadline_s)
+        files = {name: self._files(change.after[name]) for name in sorted(change.targets & change.after.keys())}
+        found = [("deny", file.refused) for each in files.values() for file in each.values() if file.refused]
+        read = [name for name, each in files.items() if not any(file.refused for file in each.values())]
+        shown = [_printed(self._input(change, name, files[name])) for name in read]
+        rules = [(package, rule) for package in packages for rule in policies.rules(package)]
+        answers = _evaluated(policies, tuple(f"data.{package}.{rule}" for package, rule in rules), shown, deadline_s)
+        for name, answer in zip(read, answers, strict=True):
+            found += _judge(rules, answer, files[name])
         denied = tuple(reason for rule, reason in found if rule == "deny")
         warned = tuple(reason for rule, reason in found if rule == "warn")
         outcome = model.Outcome.FAIL if denied else model.Outcome.PASS
@@ -119,22 +122,15 @@ def _side(desired: model.Desired, files: Mapping[str, sources.File]) -> dict[str
 
 
 def _judge(
-    policies: library.Library,
-    packages: tuple[str, ...],
-    shown: JsonValue,
-    files: Mapping[str, sources.File],
-    deadline_s: float,
+    rules: Sequence[tuple[str, str]], answer: _Answer, files: Mapping[str, sources.File]
 ) -> list[tuple[str, model.Reason]]:
-    """Every `deny` and `warn` of these packages about one target."""
-    rules = [(package, rule) for package in packages for rule in policies.rules(package)]
-    queries = tuple(f"data.{package}.{rule}" for package, rule in rules)
-    values = _evaluated(policies, queries, json.dumps(shown, sort_keys=True), deadline_s)
+    """Every `deny` and `warn` about one target, by place: a set has no order of its own."""
     found = [
         (rule, _reason(package, said, files))
-        for (package, rule), value in zip(rules, values, strict=True)
+        for (package, rule), value in zip(rules, answer, strict=True)
         for said in _said(package, rule, value)
     ]
-    return sorted(found, key=lambda each: (*_place(each[1]), each[1].message))  # A set has no order of its own.
+    return sorted(found, key=lambda each: (*_place(each[1]), each[1].message))
 
 
 def _place(reason: model.Reason) -> tuple[str, int]:
@@ -142,23 +138,32 @@ def _place(reason: model.Reason) -> tuple[str, int]:
     return path, int(line)
 
 
-def _evaluated(policies: library.Library, queries: tuple[str, ...], shown: str, deadline_s: float) -> _Answer:
-    if "\\u0000" in shown:  # The engine reads C strings: what follows a NUL would not be judged.
+def _printed(shown: JsonValue) -> str:
+    text = json.dumps(shown, sort_keys=True)
+    if "\\u0000" in text:  # The engine reads C strings: what follows a NUL would not be judged.
         raise errors.ConfigError("opa_input", "a NUL character in a document", fix="remove it")
-    if len(shown) > MAX_INPUT_BYTES:
+    if len(text) > MAX_INPUT_BYTES:
         raise errors.ConfigError("opa_input", f"a target of more than {MAX_INPUT_BYTES} bytes", fix="split it")
-    asked = (policies.digest, queries, model.sha256(shown.encode()))
+    return text
+
+
+def _evaluated(
+    policies: library.Library, queries: tuple[str, ...], shown: Sequence[str], deadline_s: float
+) -> list[_Answer]:
+    """The value of every query for every input; what this process has not asked before goes to one engine."""
+    asked = {(policies.digest, queries, model.sha256(text.encode())): text for text in shown}
     with _lock:
-        if asked in _answers:
-            _answers.move_to_end(asked)
-            return _answers[asked]
-    session = embedded.Session(dict(policies.sources), tuple((query, json.loads(shown)) for query in queries))
-    (values,) = embedded.evaluate([session], within_s=deadline_s)
+        known = {question: _answers[question] for question in asked if question in _answers}
+    new = [question for question in asked if question not in known]
+    if new:
+        each = [(query, json.loads(asked[question])) for question in new for query in queries]
+        (values,) = embedded.evaluate([embedded.Session(dict(policies.sources), tuple(each))], within_s=deadline_s)
+        known |= {question: values[i * len(queries) :][: len(queries)] for i, question in enumerate(new)}
     with _lock:
-        _answers[asked] = values
+        _answers.update((question, known[question]) for question in new)
         while len(_answers) > _REMEMBERED:
             _answers.popitem(last=False)
-    return values
+    return [known[policies.digest, queries, model.sha256(text.encode())] for text in shown]
 
 
 def _said(package: str, rule: str, value: JsonValue) -> list[_Said]:

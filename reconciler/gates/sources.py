@@ -88,19 +88,17 @@ def _text(blob: bytes) -> str | None:
         return None
 
 
-def strings(value: JsonValue, path: strict_yaml.Path = ()) -> Iterator[tuple[strict_yaml.Path, str]]:
-    """Every string of a value, keys apart, with its path."""
+def leaves(value: JsonValue, path: strict_yaml.Path = ()) -> Iterator[tuple[strict_yaml.Path, JsonValue]]:
+    """Every scalar of a value, keys apart, with its path."""
     match value:
-        case str():
-            yield path, value
         case dict():
             for key, below in value.items():
-                yield from strings(below, (*path, key))
+                yield from leaves(below, (*path, key))
         case list():
             for i, below in enumerate(value):
-                yield from strings(below, (*path, i))
+                yield from leaves(below, (*path, i))
         case _:
-            pass
+            yield path, value
 
 
 def as_json(value: object) -> JsonValue:

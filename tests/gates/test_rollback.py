@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 from support import gating
 
@@ -11,9 +13,7 @@ from reconciler.gates import rollback
 NAME = model.Key("app")
 
 
-def change(
-    *files: dict[str, bytes | None] | dict[str, bytes], policy_of_last: bool = True
-) -> tuple[gating.Estate, model.Change]:
+def change(*files: Mapping[str, bytes | None]) -> tuple[gating.Estate, model.Change]:
     """From the first of these commits to the last."""
     made = gating.Estate()
     since = made.commit(files[0])

@@ -196,10 +196,21 @@ def test_an_environment_that_the_policy_does_not_name_reaches_nothing() -> None:
         {"host": "2130706433"},
         {"host": "web1.dev.bank.example@web1.prod.bank.example"},
         {"host": ""},
+        {"host": 2130706433},
+        {"hosts": {"web1.prod.bank.example": {"port": 22}}},
+        {"url": "postgresql://db.dev.bank.example/app?host=db.prod.bank.example"},
+        {"url": "https://web1.dev.bank.example\\@web1.prod.bank.example/"},
+        {"dsn": "host=db.prod.bank.example user=app"},
+        {"url": "https://[broken"},
     ],
 )
 def test_a_host_is_found_whatever_the_field_is_called(connection: dict[str, object]) -> None:
     assert [code for code, _ in findings(estate(gating.target(connection=connection)))] == ["environment_limits"]
+
+
+def test_a_url_that_cannot_be_read_is_not_repeated() -> None:
+    result = check(estate(gating.target(connection={"url": "https://app:hunter2 @web1.dev.bank.example"})))
+    assert result.findings[0].message.startswith("(no host)")
 
 
 def test_a_link_local_address_is_refused_even_where_a_network_allows_it() -> None:
