@@ -60,10 +60,12 @@ class Server:
         """
         self._listeners = [bind_socket(self._configuration.socket)]
         self._placed = self._configuration.socket.lstat().st_ino
-        self._servers = [_server(surface.Surface(self._application, self._identify))]
+        self._servers = [_server(surface.Surface(self._application, self._identify, tcp=False))]
         if self._configuration.web.listen:
             self._listeners.append(self._bind_tcp(self._configuration.web.listen))
-            self._servers.append(_server(surface.Surface(self._application, surface.nobody, hosts=self._hosts())))
+            self._servers.append(
+                _server(surface.Surface(self._application, surface.nobody, tcp=True, hosts=self._hosts()))
+            )
         self._thread = threading.Thread(target=self._run, name="web", daemon=True)
         self._thread.start()
         until = time.monotonic() + START_S
@@ -99,7 +101,10 @@ class Server:
             raise errors.ConfigError("forbidden", "the peer of this connection is not known")
         return peers.actor(found, self._configuration.operators)
 
-    def _hosts(self) -> frozenset[str]:
+    def _hosts(self) -> frozenset[str] | None:
+        """On loopback only its own names; what is public on purpose is known under names that nobody tells us."""
+        if self._configuration.web.unsafe_public:
+            return None
         host, _ = config.split_listen(self._configuration.web.listen or "")
         return frozenset({host, "localhost", "127.0.0.1", "::1"})
 

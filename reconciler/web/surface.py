@@ -28,11 +28,14 @@ def nobody(_: Scope) -> Actor:
 
 
 class Surface:
-    """`identify` says who asks; `hosts`: the names under which it is spoken to, None for the socket, which has none."""
+    """`identify` says who asks; `hosts`: the names under which it may be spoken to, None: any, as on the socket."""
 
-    def __init__(self, application: Application, identify: Identify, *, hosts: frozenset[str] | None = None) -> None:
+    def __init__(
+        self, application: Application, identify: Identify, *, tcp: bool, hosts: frozenset[str] | None = None
+    ) -> None:
         self._application = application
         self._identify = identify
+        self._tcp = tcp
         self._hosts = hosts
         self._calls = calls.Calls(MAX_CALLS, broken=problems.INTERNAL)
 
@@ -74,7 +77,7 @@ class Surface:
                 params,
                 body,
                 actor=actor,
-                tcp=self._hosts is not None,
+                tcp=self._tcp,
             )
 
         return _json(await self._calls.run(call))

@@ -185,6 +185,17 @@ def test_a_page_that_rebinds_its_name_to_loopback_reads_nothing(running: server.
     assert answer.status_code in {400, 403}
 
 
+def test_what_is_public_on_purpose_answers_under_any_name_and_still_only_reads(
+    of: recorded.Application, state: Path
+) -> None:
+    made = server.Server(of, configuration(state, web__unsafePublic=True))
+    made.start()
+    with httpx.Client(base_url=url(made), headers={"host": "gitops.bank.example"}, trust_env=False) as tcp:
+        answers = [tcp.get("/api/v1/targets"), tcp.post("/api/v1/targets/api/drop", json={"reason": "x"})]
+    made.stop()
+    assert [answer.status_code for answer in answers] == [200, 403]
+
+
 def test_a_form_a_repeated_key_and_a_flood_are_refused(running: server.Server, of: recorded.Application) -> None:
     with httpx.Client(base_url=url(running), trust_env=False) as tcp:
         json_type = {"content-type": "application/json"}
