@@ -152,7 +152,7 @@ def test_a_server_that_drips_is_late_at_the_deadline() -> None:
     with listening(b"HTTP/1.1 200 OK\r\n" + b"X-Slow: 1\r\n" * 100, drip_s=0.05) as port:
         health, said = ask("http", deadline_s=0.4, url=f"http://127.0.0.1:{port}/")
     assert (health, "no answer in time" in said) == ("PROGRESSING", True)
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 20, "the whole answer would take a minute"
 
 
 def test_a_certificate_that_nobody_trusts_fails_under_its_own_code(tmp_path: Path) -> None:
