@@ -19,6 +19,7 @@ from reconciler.audit import log, record, state
 ALWAYS = ("rollback", "schema")
 PURE = frozenset({"opa", "rollback", "schema"})  # Functions of their input alone.
 BACK_OFF_S = (5.0, 900.0)
+ROLLBACK_WINDOW_S = 14 * 86400.0  # Where the policy names none.
 FINDINGS_KEPT = 20  # In the record; all of them are evidence.
 
 
@@ -168,7 +169,7 @@ def checks_for(
         listed: dict[tuple[str, str], model.Check] = {}
         for check in (check for side in stood for check in side.checks):
             listed.setdefault((check.gate, check.profile), check)
-        required = {*ALWAYS, *(gate for side in stood for gate in rules.required_gates(side.environment))}
+        required = {*ALWAYS, *(gate for side in stood for gate in rules.gates.required.get(side.environment, ()))}
         for gate in sorted(required - {gate for gate, _ in listed}):
             listed[gate, ""] = model.Check(gate=gate)
         for check in (c for c in listed.values() if name not in returning or c.gate in PURE):
@@ -241,7 +242,8 @@ def _returns(target: state.Target, digest: model.Digest, rules: policy.Policy, n
     if target.confirmed is not None and target.confirmed.digest == digest:
         return True
     left = target.past.get(digest)
-    return left is not None and (now - left).total_seconds() <= rules.rollback.within
+    within_s = rules.rollback.within if rules.rollback else ROLLBACK_WINDOW_S
+    return left is not None and (now - left).total_seconds() <= within_s
 
 
 def _keep(result: model.GateResult) -> tuple[model.GateResult, bytes]:

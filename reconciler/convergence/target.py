@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TypeVar
 
 from reconciler import errors, model, ports
@@ -49,6 +50,7 @@ class DeploymentTarget:
         self.type = ""  # of the state that was asked for last
         self.last: model.Look | None = None  # None: unknown until observed
         self.last_plan: model.Plan | None = None
+        self.observed: datetime | None = None  # when that look began
         self._around = around
         self._log = around.audit
         self._made: ports.Driver | None = None
@@ -61,15 +63,27 @@ class DeploymentTarget:
     def plan(self, config: model.Desired) -> model.Plan:
         """Look and plan without the right to write, by the same two calls as a deployment. Every hazard shows.
 
-        Raises: ConfigError(preview) where the connection is not the accepted one: it could point anywhere.
+        Raises: ConfigError(preview) where the connection or a probe is not the accepted one: it could point anywhere.
         """
         known = self._log.state.target(self.name)
-        if known.cleared is None or self._around.read(self.name, known.cleared).state.connection != config.connection:
-            message = f"{self.name}: its connection was not accepted; only contents can be compared"
+        accepted = self._around.read(self.name, known.cleared).state if known.cleared else None
+        if accepted is None or (accepted.connection, accepted.probes) != (config.connection, config.probes):
+            message = f"{self.name}: its connection or probes were not accepted; only contents can be compared"
             raise errors.ConfigError("preview", message, fix="merge the connection first")
-        wanted = admitted.Admitted(config)
         look = self._driver(config).observe(config, known.owned, config.deadlines.command_s)
-        return planning.make_plan(config, look, self._guards(wanted, known))
+        wanted = admitted.Admitted(config)
+        return planning.make_plan(config, look, _guards(wanted, known, self._around.brakes(config, known)))
+
+    def next_plan(self) -> model.Plan:
+        """What the next turns would write: of the state that is wanted now, or of the open deployment's.
+
+        Raises: ConfigError where there is no such state; whatever the driver raises.
+        """
+        known = self._log.state.target(self.name)
+        wanted = self._aim(known, deciding.wanted_now(known))
+        look = self._driver(wanted.state).observe(wanted.state, known.owned, wanted.state.deadlines.command_s)
+        brakes = self._around.brakes(wanted.state, known)
+        return planning.make_plan(wanted.state, look, _guards(wanted, known, brakes))
 
     def deploy(self, config: model.Desired) -> DeployResult:
         """Take turns until this state is confirmed, has failed or stands still. Blocks; the daemon never calls it.
@@ -164,9 +178,9 @@ class DeploymentTarget:
             unreadable = deciding.Stand("blocked", (model.Reason.of(exc),))
             self._stand(known, unreadable)
             return unreadable, PAUSE_S
-        look = self._look(wanted.state, known)
-        self.last, self.last_plan = look, planning.make_plan(wanted.state, look, self._guards(wanted, known))
+        self.observed, look = self._around.clock.now(), self._look(wanted.state, known)
         brakes = self._around.brakes(wanted.state, known)
+        self.last, self.last_plan = look, planning.make_plan(wanted.state, look, _guards(wanted, known, brakes))
         move = deciding.decide(wanted, known, look, brakes, now=self._around.clock.now())
         self._report_drift(wanted.state, known, self.last_plan)
         move = self._act(wanted.state, known, look, move)
@@ -209,10 +223,6 @@ class DeploymentTarget:
         }
         back = {key: value for key, value in there.items() if value is not None}
         return admitted.Admitted(wanted.model_copy(update={"given_back": back}), acknowledged=aim.acknowledged)
-
-    def _guards(self, wanted: admitted.Admitted, known: state.Target) -> planning.Guards:
-        claimed = self._around.brakes(wanted.state, known).claimed
-        return deciding.guards(wanted, known, deciding.cause_of(wanted.state, known), claimed)
 
     def _look(self, wanted: model.Wanted, known: state.Target) -> model.Look:
         deadline_s = wanted.deadlines.connect_s + wanted.deadlines.command_s
@@ -360,6 +370,10 @@ class DeploymentTarget:
         if until is None:
             return soon
         return min(soon, max(1.0, (until - self._around.clock.now()).total_seconds()))
+
+
+def _guards(wanted: admitted.Admitted, known: state.Target, brakes: deciding.Brakes) -> planning.Guards:
+    return deciding.guards(wanted, known, deciding.cause_of(wanted.state, known), brakes.claimed)
 
 
 def _version(wanted: model.Wanted) -> model.Version:

@@ -47,13 +47,20 @@ class Turns:
             now = time.monotonic()
             return frozenset(self._running) | {name for name, at in self._due.items() if at <= now}
 
-    def run(self, *, grace_s: float = 30) -> None:
-        """Start due turns until `stop`; then let running turns end, so that no write is left without its record."""
+    def run(self, *, until_idle: bool = False, grace_s: float = 30) -> bool:
+        """Start due turns until `stop`, or until nothing runs and nothing is due any more; return whether it was that.
+
+        Then let running turns end, so that no write is left without its record.
+        """
+        idle = False
         with self._changed:
             while not self._stopping:
                 now = time.monotonic()
                 while self._heap and self._due.get(self._heap[0][1]) != self._heap[0][0]:
                     heapq.heappop(self._heap)  # Overtaken by an earlier wake.
+                if until_idle and not self._heap and not self._running:
+                    idle = self._stopping = True
+                    break
                 fresh = [began for began in self._running.values() if now - began < self._patience_s]
                 full = len(fresh) >= self._limit
                 if full or not self._heap or self._heap[0][0] > now:
@@ -68,11 +75,17 @@ class Turns:
                 event.set()
             self._idle.clear()
             self._changed.wait_for(lambda: not self._running, timeout=grace_s)
+        return idle
 
     def stop(self) -> None:
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
+
+    def fail(self, exc: BaseException) -> None:
+        """Stop, and say why; the first reason stays."""
+        self.fatal = self.fatal or exc
+        self.stop()
 
     def _pause_s(self, now: float, oldest_fresh: float | None) -> float | None:
         if oldest_fresh is not None:
@@ -108,8 +121,7 @@ class Turns:
         try:
             in_s = self._turn(name)
         except BaseException as exc:  # noqa: BLE001 - AuditError above all: the process must end, whichever thread saw it
-            self.fatal = self.fatal or exc
-            self.stop()
+            self.fail(exc)
         finally:
             with self._changed:
                 again = name in self._again

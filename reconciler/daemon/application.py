@@ -1,0 +1,246 @@
+"""`web.application.Application` over the real ports: what the daemon runs, and the command line where no daemon does."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from reconciler import config, errors, model
+from reconciler.admission import judging, policy, statement
+from reconciler.audit import identity, log, query, signing, storage, verification
+from reconciler.audit import record as events
+from reconciler.audit import state as folded
+from reconciler.convergence import deciding
+from reconciler.daemon import clock, composing, core, preview, watching
+from reconciler.git import mirror, writing
+from reconciler.views import audit, metrics, plans, status, targets
+from reconciler.web.application import Verb
+
+
+def version() -> str:
+    return importlib.metadata.version("reconciler")
+
+
+class Application:
+    """Made once in a process. `wake` is replaced by the daemon that takes its turns."""
+
+    def __init__(self, configuration: config.Configuration, *, converge: bool = False) -> None:
+        """Open the log and the mirror; touches no network.
+
+        Raises: ConfigError; AuditError where the log or the mirror is not as we left it.
+        """
+        self.configuration = configuration
+        self.clock = clock.SystemClock()
+        self.started: model.Time | None = None  # set by the daemon that runs on it
+        self.wake: Callable[[str], None] = lambda _name: None
+        self.engine = storage.make_engine(configuration.store_url)
+        self.signer = signing.FileSigner.read(configuration.store.signing_key)
+        holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._mirror = mirror.Mirror(configuration.state / "mirror.git", composing.watched(configuration))
+        audit_log = log.Log(
+            self.engine,
+            self.clock,
+            holder=holder,
+            signer=self.signer,
+            origin=composing.origin(configuration),
+            daemon_info={"version": version(), "config_sha256": configuration.digest},
+        )
+        drivers = composing.drivers(configuration, self.clock)
+        gates_over = composing.gates_over(configuration, drivers, self.clock)
+        outside = core.Ports(
+            audit=audit_log,
+            source=self._mirror,
+            repository=self._mirror.repository,
+            drivers=drivers,
+            gates=gates_over(self._mirror.repository),
+            clock=self.clock,
+            concurrency=clock.Threads(),
+            new_id=lambda: identity.uuid7(self.clock.now()),
+        )
+        self.core = core.Core(outside, composing.settings(configuration, converge=converge))
+        self._previews = preview.Previews(self.core, gates_over)
+        self._metrics = metrics.Metrics(self.state, self.live, self.facts, self.clock.now)
+        audit_log.subscribe(self._metrics.heard)
+
+    def close(self) -> None:
+        self.core.close()
+        self.core.audit.close()
+        self._mirror.close()
+        self.engine.dispose()
+
+    @contextmanager
+    def timed(self, turn: str) -> Iterator[None]:
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            self._metrics.turned(turn.partition(":")[0], time.monotonic() - begun)
+
+    def note_configuration(self) -> None:
+        """Record that the configuration is another than the log knows. Needs the lease of `watch`."""
+        digest = self.configuration.digest
+        if self.core.audit.state.config != digest:
+            self.core.audit.lease("watch")
+            self.core.audit.append(events.Config(digest=digest, where=self.configuration.installation))
+
+    def watched_paths(self) -> dict[str, tuple[Path, ...]]:
+        """Turn -> the local files whose change makes it due at once."""
+        paths = {"watch": watching.source_paths(self.configuration.source.url)}
+        for name, each in self.state().targets.items():
+            wanted = self._wanted(each)
+            if wanted is not None:
+                paths[f"target:{name}"] = composing.watched_paths(self.configuration, wanted, self.clock)
+        return paths
+
+    # --- web.application.Application ---
+
+    def facts(self) -> status.Facts:
+        fetches = self.core.fetches
+        return status.Facts(
+            installation=self.configuration.installation,
+            profile=self.configuration.profile,
+            version=version(),
+            watching=self.started is not None,
+            started=self.started,
+            fetched=fetches.last,
+            fetch_error=model.Reason.of(fetches.failure) if fetches.failure else None,
+            warnings=self.configuration.warnings,
+        )
+
+    def ready(self) -> model.ValidationResult:
+        known, fetches = self.state(), self.core.fetches
+        reasons = [model.Reason(code=code, message="halted") for code in known.halted]
+        if known.tip is None:
+            reasons.append(model.Reason(code="genesis", message="the pinned genesis has not been read yet"))
+        if fetches.failure:
+            reasons.append(model.Reason.of(fetches.failure))
+        elif self.started and fetches.last is None:
+            reasons.append(model.Reason(code="starting", message="the source has not been read yet"))
+        return tuple(reasons)
+
+    def state(self) -> folded.State:
+        return self.core.audit.state
+
+    def live(self) -> Mapping[str, targets.Live]:
+        looked_at = self.core.looked_at()
+        found = {}
+        for name, each in self.state().targets.items():
+            wanted, running = self._wanted(each), looked_at.get(name)
+            found[name] = targets.Live(
+                type=wanted.kind if wanted else "",
+                environment=wanted.environment if isinstance(wanted, model.Desired) else "",
+                observed=running.observed if running else None,
+                look=running.last if running else None,
+                plan=running.last_plan if running else None,
+            )
+        return found
+
+    def records(self, query_: audit.Query) -> Sequence[events.Record]:
+        return audit.find(self.engine, query_)
+
+    def record(self, seq: int) -> events.Record:
+        return query.show(self.engine, seq)
+
+    def verification(self) -> verification.Report:
+        """The whole log, verified. Blocks for long."""
+        return verification.verify(self.engine, self.signer.public, composing.origin(self.configuration))
+
+    def verify_log(self) -> int:
+        report = self.verification()
+        for first in report.problems[:1]:
+            raise errors.AuditError(first.code, first.message, where=first.where, fix=first.fix)
+        return report.size
+
+    def diff(self, target: str) -> plans.Preview:
+        return self._previews.now(target)
+
+    def plan(self, head: model.Oid | None) -> Sequence[plans.Preview]:
+        if head is None:
+            return tuple(self._previews.now(name) for name in sorted(self.state().targets))
+        self._hold(head)
+        return self._previews.plan(head)
+
+    def verify(self, head: model.Oid | None) -> Sequence[events.Decision]:
+        if head is None:
+            return tuple(self.state().held.values())
+        self._hold(head)
+        return (self._previews.judge(head),)
+
+    def run_gates(self, head: model.Oid) -> events.Clearance:
+        self._hold(head)
+        return self._previews.run_gates(head)
+
+    def operate(self, verb: Verb, target: str, *, actor: str, reason: str) -> None:
+        if verb == "drop" and not self.state().target(target).released:
+            fix = "mode: absent takes a target down; removing its folder releases it"
+            raise errors.ConfigError("not_released", f"{target} is not released", where=target, fix=fix)
+        self.core.audit.lease("watch")
+        event = events.Operator(actor=actor, verb=verb, target=target, reason=reason)
+        self.core.audit.append(event, actor=actor)
+        self.wake(f"target:{target}")
+
+    def rollback(
+        self, deployment: str, *, actor: str, reason: str, acknowledged: tuple[tuple[str, model.Key], ...]
+    ) -> model.Version:
+        target = self.core.audit.intent(deployment).target
+        self.core.audit.lease("watch")
+        fresh = self.core.fresh_target(target)
+        back = fresh.pin(deployment, actor=actor, reason=reason, acknowledged=acknowledged)
+        self.wake(f"target:{target}")
+        return back
+
+    def submit(self, envelope: bytes) -> model.Digest:
+        rules = policy.read_policy(self.core.repository, self._tip())
+        opened = statement.open_envelope(envelope, namespace=rules.namespace)
+        if isinstance(opened, model.Reason) or not rules.knows(opened.key.key_id):
+            why = opened.message if isinstance(opened, model.Reason) else "signed with a key that nobody here knows"
+            raise errors.ConfigError("envelope_invalid", why, fix="sign it with `reconciler approve`")
+        writing.write_approval(self.configuration.state / "mirror.git", opened.binding.head, envelope)
+        self.wake("watch")
+        return opened.digest
+
+    def metrics(self) -> bytes:
+        return self._metrics.exposition()
+
+    # ---
+
+    def walk(self, tip: model.Oid) -> Sequence[events.Decision]:
+        """The verdicts on what follows the last accepted commit up to this tip; recorded nowhere."""
+        known = self.state()
+
+        def keep(judged: judging.Judged) -> folded.State:
+            nonlocal known
+            accepted = judged.decision.verdict is model.Verdict.ACCEPT
+            known = known.model_copy(update={"tip": judged.decision.revision}) if accepted else known
+            return known
+
+        terms = self.core.settings.terms
+        return judging.walk(self.core.repository, tip, known, keep, terms=terms, clock=self.clock)
+
+    def _wanted(self, known: folded.Target) -> model.Wanted | None:
+        """The state that a target should be in, as far as it can be read."""
+        goal = deciding.wanted_now(known)
+        if isinstance(goal, deciding.Stand):
+            return None
+        try:
+            return self.core.read(known.name, goal).state
+        except errors.ReconcilerError:
+            return None
+
+    def _tip(self) -> model.Oid:
+        tip = self.state().tip
+        if tip is None:
+            raise errors.ConfigError("genesis", "the pinned genesis has not been read yet", fix="reconciler run")
+        return tip
+
+    def _hold(self, head: model.Oid) -> None:
+        """Bring an unmerged head here, by its id."""
+        self._tip()
+        if not self._mirror.repository.exists(head):
+            self._mirror.fetch_head(head)

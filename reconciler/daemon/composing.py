@@ -1,0 +1,101 @@
+"""Configuration -> the real ports."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from reconciler import config, model, ports, secrets
+from reconciler.admission import admit, judging
+from reconciler.daemon import core, plugins
+from reconciler.git import mirror, process
+from reconciler.targets import memory
+
+
+def origin(configuration: config.Configuration) -> str:
+    """The name of the log in its checkpoints: one for each installation."""
+    return f"reconciler/{configuration.installation}"
+
+
+def watched(configuration: config.Configuration) -> mirror.Watched:
+    source = configuration.source
+    url = source.url if "://" in source.url else f"file://{source.url}"
+    token = source.auth.token
+    auth = process.Auth(
+        ssh_key=source.auth.ssh_key,
+        known_hosts=source.auth.known_hosts,
+        token=secrets.Secrets(os.environ).resolve(token) if token else "",
+    )
+    remote = process.Remote(url, auth, allow_file=not configuration.production)
+    object_format = "sha1" if len(source.genesis) == len("0" * 40) else "sha256"
+    return mirror.Watched(remote, source.ref, object_format)
+
+
+def settings(configuration: config.Configuration, *, converge: bool = False) -> core.Settings:
+    source, denied = configuration.source, configuration.source.denied
+    return core.Settings(
+        terms=judging.Terms(
+            denied=judging.Denied(
+                commits=frozenset(denied.commits), keys=frozenset(denied.keys), people=frozenset(denied.people)
+            ),
+            production=configuration.production,
+        ),
+        pin=admit.Pin(
+            genesis=model.Oid(source.genesis),
+            reason=source.genesis_reason,
+            source_id=source.id,
+            source_ref=source.ref,
+            production=configuration.production,
+            converge=converge,
+        ),
+        poll_s=source.poll,
+        per_gate_s=configuration.gates.per_gate,
+        suite_s=configuration.gates.suite,
+    )
+
+
+def facilities(configuration: config.Configuration, kind: str, clock: ports.Clock) -> ports.DriverFacilities:
+    return ports.DriverFacilities(
+        installation=configuration.installation,
+        state=configuration.state / "targets" / kind,
+        local_roots=configuration.local.roots,
+        secrets=secrets.Secrets(os.environ),
+        clock=clock,
+    )
+
+
+def drivers(configuration: config.Configuration, clock: ports.Clock) -> ports.Drivers:
+    allowed = frozenset(configuration.plugins.allow)
+    return plugins.Loaded(
+        "reconciler.targets",
+        allowed,
+        lambda kind, made: lambda: made(facilities(configuration, kind, clock)),
+    )
+
+
+def gates_over(
+    configuration: config.Configuration, known: ports.Drivers, clock: ports.Clock
+) -> Callable[[ports.Repository], ports.Gates]:
+    """The gates, reading from whichever repository a change lies in."""
+    allowed = frozenset(configuration.plugins.allow)
+
+    def over(repository: ports.Repository) -> ports.Gates:
+        around = ports.GateFacilities(repository, known, clock, configuration.production)
+        return plugins.Loaded("reconciler.gates", allowed, lambda _, made: lambda check: made(check, around))
+
+    return over
+
+
+def watched_paths(configuration: config.Configuration, wanted: model.Wanted, clock: ports.Clock) -> tuple[Path, ...]:
+    """The local files whose change should wake this target."""
+    around = facilities(configuration, wanted.kind, clock)
+    match wanted:
+        case model.Desired(kind="memory"):
+            return (memory.world_file(around, wanted.target),)
+        case model.Desired(kind="vm"):
+            from reconciler.targets.vm import driver
+
+            return driver.watched_paths(wanted, around)
+        case _:
+            return ()

@@ -1,0 +1,243 @@
+"""The two loops over one log, bound to whatever ports they are given. No thread, timer or signal: see `process.py`.
+
+Names of turns: `watch` (fetch and judge), `clear:REVISION`, `target:NAME`. A timer, a webhook, a file event, a record and
+a person do nothing but make one of them due.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from reconciler import documents, errors, model, ports
+from reconciler.admission import admit, admitted, judging, policy
+from reconciler.audit import log, record, state
+from reconciler.convergence import clearing, deciding
+from reconciler.convergence import target as targets
+
+SILENT_POLLS = 2  # A source that has been silent for longer lets no change begin (trust.md 2.3).
+
+
+@dataclass(frozen=True)
+class Ports:
+    """All that is outside: the daemon binds the real ones, the simulation its own."""
+
+    audit: log.Log
+    source: ports.Source
+    repository: ports.Repository
+    drivers: ports.Drivers
+    gates: ports.Gates
+    clock: ports.Clock
+    concurrency: ports.Concurrency
+    new_id: Callable[[], str]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the configuration says about both loops."""
+
+    terms: admit.Terms
+    pin: admit.Pin
+    poll_s: float = 30
+    per_gate_s: float = 90
+    suite_s: float = 110
+
+
+@dataclass
+class Fetches:
+    """The last contact with the source; guarded by being replaced, never changed."""
+
+    last: datetime | None = None
+    failure: errors.ReconcilerError | None = field(default=None)
+
+
+class Core:
+    """Safe for one turn of each name at a time, from any thread."""
+
+    def __init__(self, outside: Ports, settings: Settings) -> None:
+        self.audit = outside.audit
+        self.repository = outside.repository
+        self.fetches = Fetches()
+        self.patience: admit.Patience | None = None  # a running daemon lets a replica lag; one pass does not
+        self.settings = settings
+        self.outside = outside
+        self.suite = clearing.Suite(
+            outside.gates, outside.concurrency, outside.clock, per_gate_s=settings.per_gate_s, within_s=settings.suite_s
+        )
+        self._around = targets.Surroundings(
+            drivers=outside.drivers,
+            audit=outside.audit,
+            read=self.read,
+            brakes=self._brakes,
+            recheck=self.recheck,
+            clock=outside.clock,
+            new_id=outside.new_id,
+        )
+        self._targets: dict[str, targets.DeploymentTarget] = {}
+        self._admitted: dict[str, tuple[object, admitted.Admitted]] = {}
+        self._lock = threading.Lock()
+
+    def names(self) -> tuple[str, ...]:
+        """Every turn that there is reason to take; after a restart nothing else has to be done."""
+        known = self.audit.state
+        return ("watch", *(f"clear:{r}" for r in known.pending), *(f"target:{n}" for n in known.targets))
+
+    def turn(self, name: str) -> tuple[object, float | None]:
+        """Take one turn; return what it did and the seconds until the next, None for not before a record makes it due.
+
+        Raises: AuditError, which ends the process.
+        """
+        subject, _, rest = name.partition(":")
+        try:
+            match subject:
+                case "watch":
+                    return self.judge(), self.settings.poll_s
+                case "clear":
+                    self.audit.lease("watch")
+                    return None, clearing.clear(model.Oid(rest), self.repository, self.audit, self.suite)
+                case _:
+                    return self.target(rest).turn()
+        except errors.TransientError as exc:
+            return exc, self.settings.poll_s
+
+    def judge(self) -> tuple[record.Decision, ...]:
+        """One pass of the first loop: fetch, judge, record.
+
+        Raises: TransientError when the source cannot be read; nothing is concluded from that.
+        """
+        self.audit.lease("watch")
+        outside = self.outside
+        try:
+            if self.audit.state.genesis != self.settings.pin.genesis or "pin" in self.audit.state.halted:
+                outside.source.fetch(self.settings.pin.genesis, frozenset())
+                admit.take_over(self.repository, self.audit, self.settings.pin, clock=outside.clock)
+            decided = admit.admit(
+                outside.source,
+                self.repository,
+                self.audit,
+                terms=self.settings.terms,
+                clock=outside.clock,
+                patience=self.patience,
+            )
+        except errors.TransientError as exc:
+            self.fetches = Fetches(self.fetches.last, exc)
+            raise
+        self.fetches = Fetches(self.outside.clock.now())
+        return decided
+
+    def target(self, name: str) -> targets.DeploymentTarget:
+        with self._lock:
+            if name not in self._targets:
+                self._targets[name] = targets.DeploymentTarget(name, self._around)
+            return self._targets[name]
+
+    def fresh_target(self, name: str) -> targets.DeploymentTarget:
+        """One with a driver of its own, for a preview beside a running turn. The caller closes it."""
+        return targets.DeploymentTarget(name, self._around)
+
+    def looked_at(self) -> Mapping[str, targets.DeploymentTarget]:
+        """The targets that this process has made so far."""
+        with self._lock:
+            return dict(self._targets)
+
+    def recheck(self, name: str, version: model.Version) -> model.ValidationResult:
+        return clearing.recheck(name, version, self.repository, self.audit.state, self.suite)
+
+    def close(self) -> None:
+        for each in self.looked_at().values():
+            each.close()
+
+    def read(self, name: str, version: model.Version) -> admitted.Admitted:
+        """Parsed once for each version and confirmed state, however often the target is looked at."""
+        question = (version, self.audit.state.target(name).confirmed)
+        kept = self._admitted.get(name)
+        if kept is None or kept[0] != question:
+            kept = (question, admitted.read_admitted(self.repository, self.audit, name, version))
+            self._admitted[name] = kept
+        return kept[1]
+
+    def _brakes(self, wanted: model.Wanted, known: state.Target) -> deciding.Brakes:
+        """From memory only: the state, the last fetch, the policy in force. No network but the target's own in its turn."""
+        now = self.audit.state
+        halted = tuple(
+            model.Reason(code=code, message="an integrity alarm stops every write", fix="reconciler verify says more")
+            for code in now.halted
+            if code not in judging.HISTORY
+        )
+        claimed = Claims(now, known.name)
+        if isinstance(wanted, model.Snapshot) or now.tip is None:
+            return deciding.Brakes(halted=halted, claimed=claimed)
+        at = self.outside.clock.now()
+        reasons = list(self._silence(at))
+        calendar = policy.read_policy(self.repository, now.policies or now.tip).deferred(wanted.environment, at)
+        if calendar:
+            reasons.append(calendar[0])
+        return deciding.Brakes(
+            halted=halted,
+            deferred=tuple(reasons),
+            until=calendar[1] if calendar else None,
+            dependency=self._unready(wanted, known),
+            claimed=claimed,
+        )
+
+    def _silence(self, at: datetime) -> Iterator[model.Reason]:
+        """A change does not begin on old news: a denial or a revert could be waiting where we cannot read it."""
+        last = self.fetches.last
+        if last is None or at - last > timedelta(seconds=SILENT_POLLS * self.settings.poll_s + 30):
+            since = f"since {model.print_time(last)}" if last else "since the start"
+            message = f"the source has not been read {since}"
+            yield model.Reason(code="source_error", message=message, fix="see `reconciler get status`")
+
+    def _unready(self, wanted: model.Desired, known: state.Target) -> tuple[model.Reason, ...]:
+        if not wanted.depends_on:
+            return ()
+        now, tree = self.audit.state, self.repository.tree(wanted.revision)
+        return tuple(
+            model.Reason(code="dependency", message=f"{name} is not healthy at this revision yet", where=name)
+            for name in wanted.depends_on
+            if not deciding.is_ready(now.target(name), documents.target_digest(tree, name), known)
+        )
+
+
+class Claims(Mapping[str, str]):
+    """Identity -> the other target that the log says owns it; only looked through where something unowned exists."""
+
+    def __init__(self, known: state.State, but: str) -> None:
+        self._known, self._but = known, but
+
+    def __getitem__(self, identity: str) -> str:
+        for name, each in self._known.targets.items():
+            if identity and name != self._but and identity in each.owned.values():
+                return name
+        raise KeyError(identity)
+
+    def __iter__(self) -> Iterator[str]:
+        return (i for n, t in self._known.targets.items() if n != self._but for i in t.owned.values() if i)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+def due(entry: record.Record, after: state.State) -> list[str]:
+    """The turns that a record makes due. One that is forgotten here only comes later: every turn has its interval."""
+    names: list[str] = []
+    match entry.event:
+        case record.Genesis() | record.Reset():
+            names = [f"target:{n}" for n in after.targets]
+        case record.Decision(verdict=model.Verdict.ACCEPT) as event:
+            names = [f"target:{n}" for n in event.targets]
+        case record.Clearance() as event:
+            touched = (t for t in after.targets.values() if entry.seq == t.clearance or event.revision == t.waiting)
+            names = [f"target:{t.name}" for t in touched]
+        case record.Outcome() | record.Confirmed():
+            held = (t for t in after.targets.values() if t.standing and t.standing.code == "dependency")
+            names = [f"target:{t.name}" for t in held]
+        case record.Operator() as event:
+            names = [f"target:{event.target}"]
+        case _:
+            pass
+    if isinstance(entry.event, record.Decision | record.Clearance | record.Operator):
+        names += [f"clear:{r}" for r, m in after.pending.items() if not m.results]
+    return names

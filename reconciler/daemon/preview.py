@@ -1,0 +1,158 @@
+"""What an unmerged head would do: the same judging, clearing and planning, over the accepted connections, writing nothing."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from reconciler import documents, errors, model, ports
+from reconciler.admission import judging, merging
+from reconciler.audit import record
+from reconciler.convergence import clearing
+from reconciler.daemon import core
+from reconciler.views import plans
+
+GatesOver = Callable[[ports.Repository], ports.Gates]
+_DIFF_BYTES = 256 << 10
+
+
+class Merged:
+    """`ports.Repository` in which `head` is what its automatic merge onto `base` would be."""
+
+    def __init__(self, repository: ports.Repository, head: model.Oid, base: model.Oid) -> None:
+        self._repository, self._head = repository, head
+        (ancestor, *_) = repository.merge_bases(base, head)
+        onto = repository.tree(base)
+        self._tree = merging.overlay(repository.tree(ancestor), onto, repository.tree(head)).onto(onto)
+
+    def tree(self, commit: model.Oid) -> model.Tree:
+        return self._tree if commit == self._head else self._repository.tree(commit)
+
+    def commit(self, oid: model.Oid) -> bytes:
+        return self._repository.commit(oid)
+
+    def read(self, oid: model.Oid) -> bytes:
+        return self._repository.read(oid)
+
+    def first_parents(self, tip: model.Oid, after: model.Oid) -> Iterator[model.Oid]:
+        return self._repository.first_parents(tip, after)
+
+    def brought_in(self, head: model.Oid, base: model.Oid) -> tuple[model.Oid, ...]:
+        return self._repository.brought_in(head, base)
+
+    def merge_bases(self, one: model.Oid, other: model.Oid) -> tuple[model.Oid, ...]:
+        return self._repository.merge_bases(one, other)
+
+    def automatic_merge(self, base: model.Oid, head: model.Oid) -> model.Oid | None:
+        return self._repository.automatic_merge(base, head)
+
+    def envelopes(self, head: model.Oid) -> tuple[bytes, ...]:
+        return self._repository.envelopes(head)
+
+
+class Previews:
+    """Bound to a core; every call may come from any thread and uses drivers of its own."""
+
+    def __init__(self, running: core.Core, gates_over: GatesOver) -> None:
+        self._core, self._gates_over = running, gates_over
+
+    def judge(self, head: model.Oid) -> record.Decision:
+        """The verdict on the automatic merge of a head that the repository holds."""
+        known, clock = self._core.audit.state, self._core.outside.clock
+        terms = self._core.settings.terms
+        return judging.examine_head(self._core.repository, head, known, terms=terms, now=clock.now()).decision
+
+    def run_gates(self, head: model.Oid) -> record.Clearance:
+        """Raises: PermanentError(not_readable) where its content may not be parsed."""
+        decision, merged = self._readable(head)
+        suite = replace(self._core.suite, gates=self._gates_over(merged))
+        try:
+            results = clearing.preview(decision, merged, self._core.audit.state, suite)
+        except errors.ConfigError as exc:
+            reason = model.Reason.of(exc)
+            results = (model.GateResult(check="schema", outcome=model.Outcome.FAIL, findings=(reason,)),)
+        return record.Clearance(revision=head, results=results, passed=clearing.passes(results))
+
+    def plan(self, head: model.Oid) -> tuple[plans.Preview, ...]:
+        """Of each target that the head touches. Raises: as `run_gates`."""
+        decision, merged = self._readable(head)
+        return tuple(self._of_head(name, head, merged) for name in sorted(decision.targets))
+
+    def now(self, name: str) -> plans.Preview:
+        """What the next turns of a target would write; looks at it now.
+
+        Raises: ConfigError where there is no state that it should be in.
+        """
+        fresh = self._core.fresh_target(name)
+        try:
+            return plans.Preview(target=name, plan=fresh.next_plan())
+        except errors.ReconcilerError as exc:
+            return plans.Preview(target=name, reasons=(model.Reason.of(exc),))
+        finally:
+            fresh.close()
+
+    def _readable(self, head: model.Oid) -> tuple[record.Decision, Merged]:
+        """Nothing of a head is parsed unless every commit in it is signed by somebody known (design.md 9)."""
+        decision = self.judge(head)
+        if decision.effect is None:
+            why = (
+                decision.reasons[0]
+                if decision.reasons
+                else model.Reason(code="unknown", message="it could not be judged")
+            )
+            raise errors.PermanentError(
+                "not_readable", f"its content is not looked at: {why.message}", where=why.where, fix=why.fix
+            )
+        return decision, Merged(self._core.repository, head, decision.base)
+
+    def _of_head(self, name: str, head: model.Oid, merged: Merged) -> plans.Preview:
+        tip = self._core.audit.state.tip
+        content = folder_diff(merged, tip, head, name) if tip else ""
+        fresh = self._core.fresh_target(name)
+        try:
+            document = documents.read_target(merged, head, name)
+            if document is None:
+                why = model.Reason(
+                    code="released", message="its document goes: nothing is written, the target is released"
+                )
+                return plans.Preview(target=name, reasons=(why,), content=content)
+            return plans.Preview(target=name, plan=fresh.plan(document.desired), content=content)
+        except errors.ReconcilerError as exc:
+            return plans.Preview(target=name, reasons=(model.Reason.of(exc),), content=content)
+        finally:
+            fresh.close()
+
+
+def folder_diff(repository: ports.Repository, before: model.Oid, after: model.Oid, name: str) -> str:
+    """A unified diff of one target's folder, path by path, without rename detection; what is no text is named only."""
+    old = documents.folder(repository.tree(before), f"targets/{name}".encode())
+    new = documents.folder(repository.tree(after), f"targets/{name}".encode())
+    lines: list[str] = []
+    for path in sorted(old.keys() | new.keys()):
+        if old.get(path) != new.get(path):
+            lines += _file_diff(repository, path.decode(errors="backslashreplace"), old.get(path), new.get(path))
+    return "\n".join(lines)
+
+
+def _file_diff(
+    repository: ports.Repository, path: str, old: model.Entry | None, new: model.Entry | None
+) -> Iterator[str]:
+    before, after = _lines(repository, old), _lines(repository, new)
+    if old and new and old.mode != new.mode:
+        yield f"mode {path}: {old.mode} -> {new.mode}"
+    if before is None or after is None:
+        yield f"binary {path}: {old.sha256[:12] if old else 'absent'} -> {new.sha256[:12] if new else 'absent'}"
+        return
+    names = (f"a/{path}" if old else "/dev/null", f"b/{path}" if new else "/dev/null")
+    yield from difflib.unified_diff(before, after, names[0], names[1], lineterm="")
+
+
+def _lines(repository: ports.Repository, entry: model.Entry | None) -> list[str] | None:
+    if entry is None:
+        return []
+    blob = repository.read(entry.oid)
+    try:
+        return blob.decode().splitlines() if len(blob) <= _DIFF_BYTES else None
+    except UnicodeDecodeError:
+        return None

@@ -1,0 +1,187 @@
+"""One process: the lock on its state folder, its threads, its ticks, its signals and its end."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import structlog
+
+from reconciler import errors
+from reconciler.admission import admit
+from reconciler.audit import record, state
+from reconciler.convergence import deciding
+from reconciler.daemon import application, core, turns, watching
+
+logger = structlog.get_logger()
+
+
+@contextmanager
+def owning(folder: Path) -> Iterator[None]:
+    """Be the one process that owns this state folder.
+
+    Raises: ConfigError(locked) while another one does.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (folder / "lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            fix = "stop the daemon that runs there, or ask it over its socket"
+            raise errors.ConfigError(
+                "locked", "another process owns this state folder", where=str(folder), fix=fix
+            ) from exc
+        yield
+
+
+class Daemon:
+    """Takes turns until it is told to stop, or until a turn raised something that nobody may outlive."""
+
+    def __init__(self, app: application.Application) -> None:
+        self._app = app
+        self._core = app.core
+        self._started = False
+        self._turns = turns.Turns(self._turn)
+        self._watch = watching.Watch(self._turns.wake, app.watched_paths)
+        app.core.audit.subscribe(self._heard)
+        app.wake = self._turns.wake
+        app.core.patience = admit.Patience()
+
+    def run(self) -> None:
+        """Blocks. SIGTERM and SIGINT end it cleanly: running turns end, so that no write is left without its record.
+
+        Raises: what ended it, AuditError above all.
+        """
+        self._app.started = self._app.clock.now()
+        self._app.note_configuration()
+        with self._ticking(), self._watch, _signals(self._turns.stop):
+            self._turns.wake("watch")
+            self._turns.run()
+        self._core.close()
+        if self._turns.fatal:
+            raise self._turns.fatal
+
+    def stop(self) -> None:
+        self._turns.stop()
+
+    def _turn(self, name: str) -> float | None:
+        with structlog.contextvars.bound_contextvars(turn=name), self._app.timed(name):
+            move, in_s = self._core.turn(name)
+        _say(name, move)
+        if name == "watch" and not self._started:  # The first fetch is over: nobody begins on old news.
+            self._started = True
+            for each in self._core.names():
+                if each != "watch":
+                    self._turns.wake(each)
+        return in_s
+
+    def _heard(self, entry: record.Record, after: state.State) -> None:
+        for name in core.due(entry, after):
+            self._turns.wake(name)
+        self._watch.changed()
+
+    @contextmanager
+    def _ticking(self) -> Iterator[None]:
+        """The poll and the nightly verification; intervals of targets are kept by the turns themselves."""
+        from apscheduler.schedulers.background import BackgroundScheduler
+
+        logging.getLogger("apscheduler").setLevel(logging.WARNING)
+        ticks = BackgroundScheduler(timezone="UTC", job_defaults={"coalesce": True, "max_instances": 1})
+        ticks.add_job(self._turns.wake, "interval", args=("watch",), seconds=self._app.configuration.source.poll)
+        ticks.add_job(self._verify, "cron", hour=3)
+        ticks.start()
+        try:
+            yield
+        finally:
+            ticks.shutdown(wait=False)
+
+    def _verify(self) -> None:
+        """The whole log, nightly (trust.md 9.2). The process does not outlive a log that does not verify."""
+        try:
+            self._app.verify_log()
+        except errors.AuditError as exc:
+            logger.critical("the audit log does not verify", code=exc.code, error=str(exc))
+            self._turns.fail(exc)
+
+
+class Pass:
+    """One full pass: fetch, judge, clear, and take turns until every target rests, stands, or waits with nothing open."""
+
+    def __init__(self, app: application.Application) -> None:
+        self._core = app.core
+        self._turns = turns.Turns(self._turn)
+        self.unreachable: errors.ReconcilerError | None = None
+        app.core.audit.subscribe(self._heard)
+
+    def run(self, *, within_s: float) -> bool:
+        """Whether it came to an end in time. Blocks.
+
+        Raises: AuditError.
+        """
+        alarm = threading.Timer(within_s, self._turns.stop)
+        alarm.daemon = True
+        alarm.start()
+        self._turns.wake("watch")
+        ended = self._turns.run(until_idle=True)
+        alarm.cancel()
+        self._core.close()
+        if self._turns.fatal:
+            raise self._turns.fatal
+        return ended
+
+    def _turn(self, name: str) -> float | None:
+        move, in_s = self._core.turn(name)
+        _say(name, move)
+        if name == "watch":
+            self.unreachable = move if isinstance(move, errors.TransientError) else None
+            for each in self._core.names():
+                if each != "watch":
+                    self._turns.wake(each)
+            return None
+        if name.startswith("clear:"):
+            return (
+                0 if in_s == 0 else None
+            )  # The question changed meanwhile; a gate that broke is another pass's business.
+        known = self._core.audit.state.target(name.removeprefix("target:"))
+        passes = isinstance(move, deciding.Rest | deciding.Stand) or (
+            isinstance(move, deciding.Wait) and not known.open
+        )
+        return None if passes or isinstance(move, errors.ReconcilerError) else in_s
+
+    def _heard(self, entry: record.Record, after: state.State) -> None:
+        for name in core.due(entry, after):
+            self._turns.wake(name)
+
+
+@contextmanager
+def _signals(stop: Callable[[], None]) -> Iterator[None]:
+    def told(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a signal's callback
+        stop()
+
+    kept = {s: signal.signal(s, told) for s in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, before in kept.items():
+            signal.signal(number, before)
+
+
+def _say(name: str, move: object) -> None:
+    """A line for each turn that did something."""
+    match move:
+        case errors.ReconcilerError():
+            logger.warning("turn failed", turn=name, code=move.code, error=str(move))
+        case deciding.Write():
+            logger.info("wrote", turn=name, cause=move.cause.value, steps=len(move.stage.steps))
+        case deciding.Close():
+            logger.info("closed", turn=name, outcome=move.closed.value, why=[r.message for r in move.reasons[:3]])
+        case deciding.Settle():
+            logger.info("settled a write whose result was lost", turn=name)
+        case _:
+            logger.debug("turn", turn=name, move=type(move).__name__)
