@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler import errors, model
-from reconciler.git import process, repository, store, trees
+from reconciler.git import objects, process, repository, store, trees
 
 TIP = "refs/incoming/tip"
 LOCK_WAIT_S = 30
@@ -64,6 +64,7 @@ class Mirror:
         """
         self._git_dir = git_dir.absolute()
         self._watched = watched
+        self._limits = limits
         self._thread_lock = threading.Lock()
         home = self._git_dir.with_name(self._git_dir.name + ".home")
         home.mkdir(parents=True, exist_ok=True)
@@ -100,6 +101,23 @@ class Mirror:
             self._check()
             self._fetch(head)  # Under no ref: nothing here drops an object, and previews would leave a ref each.
             self._fetch_approvals([head])
+
+    def keep_approval(self, head: model.Oid, envelope: bytes) -> str:
+        """Put an envelope that came by upload where fetched ones lie, and return its ref. Twice is once.
+
+        Raises: PermanentError(limit) over 64 KiB, TransientError(source_error) where it cannot be written.
+        """
+        if len(envelope) > self._limits.envelope_bytes:
+            raise objects.over_limit("of an approval", "envelope", len(envelope), self._limits.envelope_bytes)
+        ref = f"{repository.approval_prefix(process.check_oid(head))}{model.sha256(envelope)}"
+        with self._locked():
+            self._check()
+            blob = self._store("blob", envelope)
+            tree = self._store("tree", b"100644 " + repository.ENVELOPE + b"\0" + bytes.fromhex(blob))
+            who = "reconciler <approval@reconciler.invalid> 0 +0000"
+            wrapper = self._store("commit", f"tree {tree}\nauthor {who}\ncommitter {who}\n\napproval\n".encode())
+            self._git.text("update-ref", "--end-of-options", ref, wrapper)
+        return ref
 
     def close(self) -> None:
         self.repository.close()
@@ -163,6 +181,9 @@ class Mirror:
 
     def _tip(self) -> model.Oid:
         return process.check_oid(self._git.text("rev-parse", "--verify", "--end-of-options", TIP).strip())
+
+    def _store(self, kind: str, content: bytes) -> model.Oid:
+        return process.check_oid(self._git.text("hash-object", "-w", "-t", kind, "--stdin", stdin=content).strip())
 
     def _brought(self, tip: model.Oid, after: model.Oid) -> frozenset[model.Oid]:
         """The heads of the merges after `after`. A history that is no continuation has none: admission will say what it is."""

@@ -173,14 +173,16 @@ class GitProcess:
         self._limits = limits
         self._program = _find_git()
 
-    def run(self, *command: str, remote: Remote | None = None, config: Iterable[str] = ()) -> Finished:
+    def run(
+        self, *command: str, remote: Remote | None = None, config: Iterable[str] = (), stdin: bytes = b""
+    ) -> Finished:
         """Run one command to its end; without `remote` no transport at all works. The exit code is the caller's to judge.
 
-        Raises: TransientError(source_error) on a timeout, (limit) when it prints more than the limit.
+        Raises: TransientError(source_error) on a timeout, PermanentError(limit) when it prints more than the limit.
         """
-        running = self._start(command, remote=remote, config=config, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        running = self._start(command, remote=remote, config=config, stderr=subprocess.PIPE)
         try:
-            stdout, stderr = running.communicate(timeout=self._limits.timeout_s)
+            stdout, stderr = running.communicate(stdin, timeout=self._limits.timeout_s)
         except subprocess.TimeoutExpired as exc:
             raise errors.TransientError(
                 "source_error", f"git {command[0]} took longer than {self._limits.timeout_s:g} s"
@@ -191,21 +193,19 @@ class GitProcess:
             raise errors.PermanentError("limit", f"git {command[0]} printed {len(stdout)} bytes")
         return Finished(running.returncode, stdout, stderr.decode(errors="replace"))
 
-    def text(self, *command: str, config: Iterable[str] = ()) -> str:
+    def text(self, *command: str, config: Iterable[str] = (), stdin: bytes = b"") -> str:
         """What a local command prints.
 
         Raises: TransientError(source_error) when it fails: a missing object, a damaged store.
         """
-        finished = self.run(*command, config=config)
+        finished = self.run(*command, config=config, stdin=stdin)
         if finished.code:
             raise errors.TransientError("source_error", f"git {command[0]}: {finished.complaint}")
         return finished.stdout.decode(errors="surrogateescape")
 
     def start(self, *command: str) -> Talk:
         """Start a command that goes on talking over its pipes; the caller ends it with `end`."""
-        running = self._start(
-            command, remote=None, config=(), stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, lasting=True
-        )
+        running = self._start(command, remote=None, config=(), stderr=subprocess.DEVNULL, lasting=True)
         if running.stdin is None or running.stdout is None:
             raise errors.TransientError("source_error", "git was started without its pipes")
         return Talk(running, running.stdin, running.stdout)
@@ -216,7 +216,6 @@ class GitProcess:
         *,
         remote: Remote | None,
         config: Iterable[str],
-        stdin: int,
         stderr: int,
         lasting: bool = False,
     ) -> subprocess.Popen[bytes]:
@@ -227,7 +226,7 @@ class GitProcess:
         git = (self._program, "--no-pager", f"--git-dir={self._git_dir}", *options, *command)
         return subprocess.Popen(  # noqa: S603 -- argv is a tuple, data follows --end-of-options or was checked by pattern
             ("/bin/sh", "-c", _LIMITED, "sh", *limits, *git),
-            stdin=stdin,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,
             env=self._environment(remote),

@@ -89,10 +89,12 @@ def test_an_idle_poll_is_one_fetch_of_one_ref(
     calls: list[tuple[str, ...]] = []
     run = source._git.run
 
-    def note(*command: str, remote: process.Remote | None = None, config: Iterable[str] = ()) -> process.Finished:
+    def note(
+        *command: str, remote: process.Remote | None = None, config: Iterable[str] = (), stdin: bytes = b""
+    ) -> process.Finished:
         if remote:
             calls.append(command)
-        return run(*command, remote=remote, config=config)
+        return run(*command, remote=remote, config=config, stdin=stdin)
 
     monkeypatch.setattr(source._git, "run", note)
     assert source.fetch(tip, NONE) == tip
@@ -444,3 +446,19 @@ def test_a_source_that_goes_away_between_the_two_round_trips_is_a_source_error(
 
     monkeypatch.setattr(source, "_tip", tip_and_gone)
     assert failure(lambda: source.fetch(start, NONE), errors.TransientError).code == "source_error"
+
+
+def test_an_uploaded_approval_lies_beside_the_fetched_ones(remote: Clone, open_mirror: Open) -> None:
+    start = remote.commit({"a": b"1"})
+    head, _ = merged(remote, start)
+    remote.approve(head, b"pushed")
+    source = open_mirror()
+    ref = source.keep_approval(head, b"uploaded")
+    assert source.keep_approval(head, b"uploaded") == ref
+    source.fetch(start, NONE)
+    assert set(source.repository.envelopes(head)) == {b"pushed", b"uploaded"}
+    remote.approve(head, b"uploaded")
+    source.fetch(start, NONE)
+    assert len(source.repository.envelopes(head)) == 2
+    refused = failure(lambda: source.keep_approval(head, b"x" * ((64 << 10) + 1)), errors.PermanentError)
+    assert refused.code == "limit"
