@@ -22,14 +22,12 @@ class Session:
 
     modules: Mapping[str, str]
     queries: tuple[tuple[str, JsonValue], ...]  # (query, input)
+    undefined: bool = False  # None for a query that is undefined, instead of an error: a test that does not hold
+    failed: bool = False  # None where the engine fails, too: a test that meets what it was not written for
 
 
-def evaluate(
-    sessions: Sequence[Session], *, within_s: float, undefined: bool = False
-) -> tuple[tuple[JsonValue, ...], ...]:
+def evaluate(sessions: Sequence[Session], *, within_s: float) -> tuple[tuple[JsonValue, ...], ...]:
     """The value of each query, in the order of `sessions`. Blocks; the child is killed at the deadline.
-
-    With `undefined`, a query that is undefined gives None instead of an error: a test that does not hold.
 
     Raises: ConfigError(rego) where the engine refuses a module, fails in a function, or finds a query undefined;
     TransientError(opa_late) at the deadline; PermanentError(opa_engine) where the child ended without an answer.
@@ -42,7 +40,7 @@ def evaluate(
     if [len(answer) for answer in answers] != [len(session.queries) for session in sessions]:
         raise errors.PermanentError("opa_engine", "the embedded engine gave no answer to every query")
     return tuple(
-        tuple(_value(query, each, undefined=undefined) for (query, _), each in zip(s.queries, answer, strict=True))
+        tuple(_value(s, query, each) for (query, _), each in zip(s.queries, answer, strict=True))
         for s, answer in zip(sessions, answers, strict=True)
     )
 
@@ -69,10 +67,10 @@ def _ask(request: dict[str, object], within_s: float) -> list[list[JsonValue]]:
     return answers
 
 
-def _value(query: str, answer: JsonValue, *, undefined: bool) -> JsonValue:
+def _value(session: Session, query: str, answer: JsonValue) -> JsonValue:
     """regopy 1.5.2 calls some errors "ok": only a JSON document with exactly one defined expression is an answer."""
     match answer:
-        case {"ok": True, "text": "undefined"} if undefined:
+        case {"ok": True, "text": "undefined"} if session.undefined:
             return None
         case {"ok": True, "text": "undefined"}:
             raise errors.ConfigError("rego", f"{query} is undefined", fix="see that the package and its rule exist")
@@ -83,6 +81,8 @@ def _value(query: str, answer: JsonValue, *, undefined: bool) -> JsonValue:
     match document:
         case {"expressions": [value], **rest} if not rest:
             return value
+        case _ if session.failed:
+            return None
         case _:
             raise errors.ConfigError("rego", f"{query}: {_words(text)}", fix="run the tests of this policy")
 

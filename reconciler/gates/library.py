@@ -71,7 +71,7 @@ def _name(path: bytes) -> str:
     return path.decode(errors="backslashreplace")
 
 
-@functools.lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=32)
 def load(blobs: tuple[tuple[str, bytes], ...]) -> Library:
     """(path, content) of every .rego file -> a library. A function of its input; a refusal is not remembered.
 

@@ -259,6 +259,11 @@ def test_a_test_that_asserts_nothing_proves_nothing() -> None:
     assert refused(tests=tests).where == "policies/p.rego:11"
 
 
+def test_a_test_that_breaks_on_a_changed_rule_counts_as_failed() -> None:
+    picky = '\ntest_picky if {\n\tsome denied in p.deny with input as shown(4, {"owner": "a"})\n\tobject.get(denied, "msg", "") != ""\n}\n'
+    assert load(tests=TESTS + picky).packages
+
+
 def test_a_misspelt_test_is_refused() -> None:
     assert "`tset_sound`" in refused(tests=edited(TESTS, "test_sound", "tset_sound")).message
 

@@ -118,9 +118,8 @@ def test_a_confirmed_state_that_the_policy_no_longer_allows_is_no_way_back() -> 
 
 
 def test_a_confirmed_state_whose_dependency_is_gone_is_no_way_back() -> None:
-    made, asked = change(
-        gating.target("db") | gating.target(dependsOn=["db"]), {"targets/db/target.yaml": None} | gating.target()
-    )
+    gone: dict[str, bytes | None] = {"targets/db/target.yaml": None, **gating.target()}
+    made, asked = change(gating.target("db") | gating.target(dependsOn=["db"]), gone)
     assert told(check(made, asked)) == ["no_way_back app"]
 
 
