@@ -36,6 +36,11 @@ CACHE_EVERY = 1_000  # records; a restart folds at most so many
 _PAGE_ROWS = 500
 _REFUSALS = frozenset({"leased", "lease_lost", "record_form", "record_size"})  # before anything was written
 
+# Built once: an append runs them each time.
+_EPOCH = sa.select(schema.lease.c.epoch).where(schema.lease.c.scope == sa.bindparam("scope"))
+_ROWS = sa.select(schema.log).where(schema.log.c.seq >= sa.bindparam("size")).order_by(schema.log.c.seq)
+_INSERT = {table: table.insert() for table in (schema.log, schema.node, schema.subject, schema.checkpoint)}
+
 Subscriber = Callable[[record.Record, state.State], None]
 
 
@@ -292,7 +297,7 @@ class Log:
         Raises: AuditError(lease_lost | record_form | record_size).
         """
         scope = record.scope(event)
-        epoch = connection.scalar(sa.select(schema.lease.c.epoch).where(schema.lease.c.scope == scope))
+        epoch = connection.scalar(_EPOCH, {"scope": scope})
         if epoch is None or epoch != self._epochs.get(scope, (0,))[0]:
             raise errors.AuditError("lease_lost", f"{scope} is written by another process", fix="end this one")
         at = self._clock.now()
@@ -327,8 +332,7 @@ class Log:
 def _follow(connection: sa.Connection, start: _Head, found: MutableSequence[record.Record]) -> _Head:
     """Check and fold every row from this head on; they are added to `found`."""
     end, known = start
-    rows = sa.select(schema.log).where(schema.log.c.seq >= end.size).order_by(schema.log.c.seq)
-    for row in connection.execute(rows):
+    for row in connection.execute(_ROWS, {"size": end.size}):
         end, entry = end.follow(chain.Row(*row))
         known = state.fold(known, entry)
         found.append(entry)
@@ -348,4 +352,4 @@ def _keep_evidence(connection: sa.Connection, contents: Iterable[bytes]) -> None
 
 def _insert(connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, object]]) -> None:
     if rows:
-        connection.execute(table.insert(), rows)
+        connection.execute(_INSERT[table], rows)

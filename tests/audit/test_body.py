@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 
 import pytest
+import sqlalchemy as sa
 from support import logs
 
 from reconciler import errors, model
-from reconciler.audit import body, identity, record
+from reconciler.audit import body, identity, log, record, schema, storage, verification
 
 
 def frame(event: record.Event) -> record.Record:
@@ -63,3 +65,15 @@ def test_an_id_is_a_uuid_of_version_7_that_sorts_by_time() -> None:
     )
     assert early < late
     assert early == "019b76da-abe8-7fff-bfff-ffffffffffff"
+
+
+def test_keys_are_sorted_as_rfc_8785_sorts_them(process: log.Log, engine: sa.Engine) -> None:
+    """The example of RFC 8785 3.2.3, in UTF-16 code units: the emoji comes before the Hebrew letter."""
+    keys = [model.Key(k) for k in ("\u20ac", "\r", "\ufb33", "1", "\U0001f600", "\u0080", "\u00f6")]
+    event = logs.intent().model_copy(update={"actions": dict.fromkeys(keys, "create")})
+    process.append(event, evidence=(logs.PLAN, logs.SNAPSHOT))
+    with storage.Store(engine).reading() as connection:
+        text = str(connection.scalar(sa.select(schema.log.c.body)))
+    ordered = list(json.loads(text)["event"]["actions"])
+    assert ordered == ["\r", "1", "\u0080", "\u00f6", "\u20ac", "\U0001f600", "\ufb33"]
+    assert verification.verify(engine, logs.SIGNER.public, logs.ORIGIN).good
