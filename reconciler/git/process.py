@@ -273,13 +273,13 @@ def end(running: subprocess.Popen[bytes]) -> None:
 
 def _ssh_command(auth: Auth) -> str:
     known_hosts = auth.known_hosts or Path(os.devnull)
-    options = [
-        "ssh -F /dev/null -o BatchMode=yes -o StrictHostKeyChecking=yes -o ConnectTimeout=20",
-        f"-o UserKnownHostsFile={_quoted(known_hosts)} -o GlobalKnownHostsFile=/dev/null -o IdentitiesOnly=yes",
-    ]
-    if auth.ssh_key:
-        options.append(f"-i {_quoted(auth.ssh_key)}")
-    return " ".join(options)
+    # Not `-i`: ssh drops a file that is not there and then tries the keys of the home folder (checked).
+    identity = _quoted(auth.ssh_key) if auth.ssh_key else "none"
+    return (
+        "ssh -F /dev/null -o BatchMode=yes -o StrictHostKeyChecking=yes -o ConnectTimeout=20"
+        f" -o UserKnownHostsFile={_quoted(known_hosts)} -o GlobalKnownHostsFile=/dev/null"
+        f" -o IdentitiesOnly=yes -o IdentityFile={identity}"
+    )
 
 
 def _quoted(path: Path) -> str:

@@ -123,24 +123,27 @@ class TreeReader:
         known: dict[model.Oid, tuple[Name, ...]] = {}
         level, names = {root: None}, 0  # A dict, because its order is that of the tree.
         for _ in range(self._limits.depth):
-            known |= self._read_level(tuple(level))
-            names += sum(len(known[oid]) for oid in level)
-            # As many directories as files are let through; the files themselves are counted when they are expanded.
-            if names > 2 * self._limits.files:
-                raise _beyond("files", self._limits.files)
-            below = (line.oid for oid in level for line in known[oid] if line.mode == DIRECTORY)
-            level = dict.fromkeys(oid for oid in below if oid not in known)
+            below: dict[model.Oid, None] = {}
+            for oid, directory in self._read_level(tuple(level)):
+                known[oid] = directory
+                names += len(directory)
+                below |= dict.fromkeys(line.oid for line in directory if line.mode == DIRECTORY)
+                # As many directories as files are let through; the files themselves are counted when they are expanded.
+                if names > 2 * self._limits.files:
+                    raise _beyond("files", self._limits.files)
+            level = {oid: None for oid in below if oid not in known}
             if not level:
                 return known
         raise _beyond("depth", self._limits.depth)
 
-    def _read_level(self, oids: tuple[model.Oid, ...]) -> dict[model.Oid, tuple[Name, ...]]:
+    def _read_level(self, oids: tuple[model.Oid, ...]) -> Iterator[tuple[model.Oid, tuple[Name, ...]]]:
         found = {oid: self._directories[oid] for oid in oids if oid in self._directories}
+        yield from found.items()
         unread = (oid for oid in oids if oid not in found)
         for oid, raw in self._reader.read_many(unread, "tree", self._limits.directory_bytes):
-            found[oid] = parse_tree(raw, oid_bytes=self._oid_bytes)
-            _remember(self._directories, oid, found[oid], self._limits.files)
-        return found
+            directory = parse_tree(raw, oid_bytes=self._oid_bytes)
+            _remember(self._directories, oid, directory, self._limits.files)
+            yield oid, directory
 
     def _read_digests(self, files: tuple[tuple[bytes, Name], ...]) -> Mapping[model.Oid, _Digest]:
         blobs = dict.fromkeys(line.oid for _, line in files if line.mode != GITLINK)

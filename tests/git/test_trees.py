@@ -240,6 +240,18 @@ def test_a_million_names_in_one_folder_are_refused_by_the_size_of_the_folder(clo
     assert refusal(reading, clone.raw("tree", raw)) == "limit"
 
 
+def test_many_wide_folders_are_given_up_before_all_are_read(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+    reading = Reading(clone, trees.Limits(files=50))
+    blob = clone.blob(b"x")
+    wide = [clone.directory(*(f"100644 {blob} {n}-{f}" for f in range(60))) for n in range(100)]
+    root = clone.directory(*(f"040000 {oid} d{number}" for number, oid in enumerate(wide)))
+    monkeypatch.setattr(objects, "CHUNK", 4)
+    asked = reading.asked(monkeypatch)
+    assert refusal(reading, root) == "limit"
+    assert len(asked) < 10
+    reading.close()
+
+
 def test_a_long_name_is_not_multiplied(clone: Clone, reading: Reading) -> None:
     inner = clone.directory(*(f"100644 {clone.blob(b'x')} f{number}" for number in range(100)))
     assert refusal(reading, clone.directory(f"040000 {inner} {'n' * 1025}")) == "limit"
