@@ -92,7 +92,7 @@ def watched_paths(configuration: config.Configuration, wanted: model.Wanted, clo
     around = facilities(configuration, wanted.kind, clock)
     match wanted:
         case model.Desired(kind="memory"):
-            return (memory.world_file(around, wanted.target),)
+            return memory.watched_paths(wanted, around)
         case model.Desired(kind="vm"):
             from reconciler.targets.vm import driver
 

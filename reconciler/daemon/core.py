@@ -112,6 +112,7 @@ class Core:
         try:
             if self.audit.state.genesis != self.settings.pin.genesis or "pin" in self.audit.state.halted:
                 outside.source.fetch(self.settings.pin.genesis, frozenset())
+                self.fetches = Fetches(outside.clock.now())
                 admit.take_over(self.repository, self.audit, self.settings.pin, clock=outside.clock)
             decided = admit.admit(
                 outside.source,
