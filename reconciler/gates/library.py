@@ -1,4 +1,4 @@
-"""The organisation's Rego policies at one commit, loaded only if they can say no: guarded (rego.py) and proven (proving.py)."""
+"""The organisation's Rego policies at one commit, loaded only if they can say no: guarded (guards.py) and proven (proving.py)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from reconciler import errors, model, ports
-from reconciler.gates import proving, rego
+from reconciler.gates import guards, proving, rego
 
 FOLDER = b"policies/"
 MAX_BYTES = 1 << 20
@@ -88,7 +88,7 @@ def load(blobs: tuple[tuple[str, bytes], ...]) -> Library:
         )
     if sum(len(blob) for _, blob in blobs) > MAX_BYTES:
         raise errors.ConfigError("rego", f"more than {MAX_BYTES} bytes of Rego", where="policies")
-    rego.guard(modules, FIELDS)
+    guards.guard(modules, FIELDS)
     proving.prove(modules, within_s=LOAD_S)
     packages: dict[str, tuple[str, ...]] = {}
     for module in policies:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from reconciler import errors
-from reconciler.gates import embedded, library, rego
+from reconciler.gates import embedded, guards, library, rego
 
 SOUND = """# A policy.
 package p
@@ -118,6 +118,13 @@ def test_a_rule_that_nothing_uses_is_refused_as_a_misspelt_deny(name: str) -> No
     source = edited(SOUND, 'deny contains "no owner"', f'{name} contains "no owner"')
     assert refused(source).where == "policies/p.rego:15"
     assert f"`{name}`" in refused(source).message
+
+
+def test_what_stands_in_a_test_file_is_not_there_for_a_policy() -> None:
+    source = edited(SOUND, "n > limit", "n > data.p_test.limit")
+    assert "data.p_test.limit does not exist" in refused(source, TESTS + "\nlimit := 3\n").message
+    same = TESTS.replace("package p_test\n\nimport data.p\n", "package p\n").replace("p.deny", "deny")
+    assert "`more`" in refused(edited(SOUND, "n > limit", "n > more"), same + "\nmore := 3\n").message
 
 
 def test_helpers_that_only_use_each_other_are_refused() -> None:
@@ -327,5 +334,5 @@ deny contains msg if {
 }
 """
     module = rego.read_module("policies/p.rego", source)
-    rego.guard([module], library.FIELDS)
+    guards.guard([module], library.FIELDS)
     assert module.package == "p"
