@@ -1,0 +1,86 @@
+"""One pass for `once`: what it found, as a document and as an exit code. A command counts its own pass only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from reconciler import config, errors, model
+from reconciler.audit import record, state
+from reconciler.cli import exit_codes, printing
+
+if TYPE_CHECKING:
+    from reconciler.daemon import application
+
+
+def make_pass(told: config.Configuration, *, within_s: float, converge: bool = False) -> int:
+    """Raises: ConfigError(locked) while a daemon owns the state folder; AuditError."""
+    from reconciler.daemon import application, process
+
+    with process.owning(told.state):
+        made = application.Application(told, converge=converge)
+        try:
+            made.note_configuration()
+            before = made.core.audit.state.size
+            running = process.Pass(made)
+            ended = running.run(within_s=within_s)
+            found = tuple(_findings(made, before))
+            _say(made, running.unreachable)
+        finally:
+            made.close()
+    if running.unreachable is not None:
+        found = (*found, exit_codes.of_error(running.unreachable))
+    if not ended:
+        printing.say("error: the pass did not come to an end in time\nfix: give it longer with --within")
+        return exit_codes.DEADLINE
+    return exit_codes.worst(found)
+
+
+def _findings(made: application.Application, before: int) -> Iterator[int]:
+    known = made.core.audit.state
+    if known.halted:
+        yield exit_codes.BROKEN
+    for entry in made.core.audit.records(after=before - 1):
+        yield of_event(entry.event)
+    yield from of_state(known)
+    for live in made.live().values():
+        if live.look is not None and live.look.errors:
+            yield exit_codes.UNREACHABLE
+
+
+def of_event(event: record.Event) -> int:
+    """What happened in this pass. Verdicts and standings are read off the state: there they are as they stand at its end."""
+    match event:
+        case record.Outcome(closed=model.Closed.FAILED):
+            return exit_codes.FAILED
+        case _:
+            return exit_codes.FINE
+
+
+def of_state(known: state.State) -> Iterator[int]:
+    for decision in known.held.values():
+        yield exit_codes.of_verdict(decision.verdict, (reason.code for reason in decision.reasons))
+    for merge in known.pending.values():
+        if merge.results:
+            yield exit_codes.GATE
+    for target in known.targets.values():
+        yield exit_codes.of_standing(target.standing.code if target.standing else None)
+
+
+def _say(made: application.Application, unreachable: errors.ReconcilerError | None) -> None:
+    known = made.core.audit.state
+    if unreachable is not None:
+        printing.say(f"error: {unreachable.message}")
+    for code in known.halted:
+        printing.say(f"halted: {code}")
+    for decision in known.held.values():
+        for reason in decision.reasons:
+            printing.say(f"{decision.revision[:12]} {decision.verdict}: {reason.code}: {reason.message}")
+    for merge in known.pending.values():
+        for result in merge.results:
+            for finding in result.findings if result.outcome is not model.Outcome.PASS else ():
+                printing.say(f"{merge.decision.revision[:12]} {result.check}: {finding.message} ({finding.where})")
+    for target in known.targets.values():
+        rests = f"stands {target.standing.code}" if target.standing and target.standing.code else "rests"
+        said = "; ".join(reason.message for reason in target.standing.reasons) if target.standing else ""
+        printing.say(f"{target.name}: {rests}" + (f" ({said})" if said else ""))

@@ -1,0 +1,261 @@
+"""What is known, asked of the daemon, or of the log where none runs: `get`, `diff`, `history`, `trace`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+from pydantic import JsonValue
+
+from reconciler.cli import exit_codes, options, printing, session
+
+app = typer.Typer()
+get = typer.Typer(help="List what is known.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(get, name="get")
+
+Target = Annotated[str, typer.Argument(metavar="TARGET")]
+
+
+def _ask(config_file: options.ConfigOption, path: str, **params: str) -> dict[str, JsonValue]:
+    told = session.configuration(config_file)
+    with session.asking(told) as ask:
+        return ask("GET", path, {name: value for name, value in params.items() if value}, None)
+
+
+@get.command("targets")
+def get_targets(config_file: options.ConfigOption = None, output: options.OutputOption = options.Output.TABLE) -> int:
+    """Where each target is, and why it is not where Git says."""
+    printing.emit(_ask(config_file, "/targets"), output, _targets)
+    return exit_codes.FINE
+
+
+@get.command("revisions")
+def get_revisions(config_file: options.ConfigOption = None, output: options.OutputOption = options.Output.TABLE) -> int:
+    """Each merge: accepted, held or rejected, and why."""
+    printing.emit(_ask(config_file, "/revisions"), output, revisions)
+    return exit_codes.FINE
+
+
+@get.command("deployments")
+def get_deployments(
+    target: Annotated[str, typer.Option("--target", help="Of this target only.")] = "",
+    config_file: options.ConfigOption = None,
+    output: options.OutputOption = options.Output.TABLE,
+) -> int:
+    """Each deployment, from its first intent to its outcome."""
+    printing.emit(_ask(config_file, "/deployments", target=target), output, _deployments)
+    return exit_codes.FINE
+
+
+@get.command("gates")
+def get_gates(
+    revision: Annotated[str, typer.Option("--revision", help="Of this merge only.")] = "",
+    config_file: options.ConfigOption = None,
+    output: options.OutputOption = options.Output.TABLE,
+) -> int:
+    """What each check said of each merge."""
+    printing.emit(_ask(config_file, "/gates", revision=revision), output, gates)
+    return exit_codes.FINE
+
+
+@get.command("drift")
+def get_drift(config_file: options.ConfigOption = None, output: options.OutputOption = options.Output.TABLE) -> int:
+    """What is not as it was confirmed. Exits with 1 where anything is."""
+    found = _ask(config_file, "/drift")
+    printing.emit(found, output, _drift)
+    return exit_codes.DIFFERS if printing.items(found) else exit_codes.FINE
+
+
+@get.command("status")
+def get_status(config_file: options.ConfigOption = None, output: options.OutputOption = options.Output.TABLE) -> int:
+    """The installation as a whole."""
+    printing.emit(_ask(config_file, "/status"), output)
+    return exit_codes.FINE
+
+
+@get.command("approvals")
+def get_approvals(
+    head: Annotated[str, typer.Argument(metavar="H", help="The head: HEAD, a branch, or an object id.")] = "HEAD",
+    place: options.RepositoryOption = options.HERE,
+    remote: options.RemoteOption = "origin",
+    ref: options.RefOption = "",
+    output: options.OutputOption = options.Output.TABLE,
+) -> int:
+    """The statements about a head that lie in this clone, and whether they count."""
+    from reconciler.cli import approvals
+
+    return approvals.show(head, (place, remote, ref), output)
+
+
+@app.command()
+def diff(
+    target: Target, config_file: options.ConfigOption = None, output: options.OutputOption = options.Output.TABLE
+) -> int:
+    """Look at a target now, and show what a turn would write. Exits with 1 where that is anything."""
+    found = _ask(config_file, f"/targets/{target}/diff")
+    printing.emit(found, output, plans)
+    return of_plans(found, differs=True)
+
+
+@app.command()
+def history(
+    target: Target, config_file: options.ConfigOption = None, output: options.OutputOption = options.Output.TABLE
+) -> int:
+    """Everything that happened to a target, oldest first."""
+    printing.emit(_ask(config_file, f"/targets/{target}/history"), output, _history)
+    return exit_codes.FINE
+
+
+@app.command()
+def trace(
+    target: Target,
+    key: Annotated[str, typer.Argument(metavar="KEY", help="A resource: [member:]kind/namespace/name.")],
+    config_file: options.ConfigOption = None,
+    output: options.OutputOption = options.Output.TABLE,
+) -> int:
+    """From a resource of a target to its deployment, its merge, who approved that, and what the gates said."""
+    printing.emit(_ask(config_file, f"/targets/{target}/trace", key=key), output, _trace)
+    return exit_codes.FINE
+
+
+# --- tables --------------------------------------------------------------------------------------------------------
+
+
+def _table(header: list[str], row: Callable[[dict[str, JsonValue]], list[str]]) -> Callable[[printing.Document], None]:
+    def draw(document: printing.Document) -> None:
+        printing.grid(header, (row(each) for each in printing.items(document)))
+
+    return draw
+
+
+_text, _short = printing.text, printing.short
+
+_targets = _table(
+    ["NAME", "TYPE", "ENVIRONMENT", "SYNC", "HEALTH", "STANDING", "GIT", "CONFIRMED", "DRIFTED", "WHY"],
+    lambda t: [
+        *(_text(t.get(name)) for name in ("name", "type", "environment", "sync", "health", "standing")),
+        _short(t.get("gitRevision")),
+        _short(t.get("confirmedRevision")),
+        _text(t.get("drifted")),
+        printing.reasons(t.get("reasons")),
+    ],
+)
+
+revisions = _table(
+    ["REVISION", "VERDICT", "CODES", "BY", "APPROVED BY", "TARGETS", "GATES"],
+    lambda r: [
+        _short(r.get("revision")),
+        _text(r.get("verdict")),
+        _text(r.get("codes")),
+        _text(r.get("authors")),
+        _text([a["person"] for a in listed(r.get("approvals")) if a.get("counts")]),
+        _text(r.get("targets")),
+        _text(r.get("gates")),
+    ],
+)
+
+_deployments = _table(
+    ["ID", "TARGET", "CAUSE", "REVISION", "OUTCOME", "ROLLED BACK", "STARTED", "ENDED", "WHY"],
+    lambda d: [
+        *(_text(d.get(name)) for name in ("id", "target", "cause")),
+        _short(d.get("revision")),
+        _text(d.get("outcome") or "open"),
+        *(_text(d.get(name)) for name in ("rolledBack", "started", "ended")),
+        printing.reasons(d.get("reasons")),
+    ],
+)
+
+gates = _table(
+    ["REVISION", "CHECK", "OUTCOME", "TARGETS", "MS", "FINDINGS"],
+    lambda g: [
+        _short(g.get("revision")),
+        *(_text(g.get(name)) for name in ("check", "outcome", "targets", "durationMs")),
+        printing.reasons(g.get("findings")),
+    ],
+)
+
+_drift = _table(
+    ["TARGET", "KEY", "ACTION", "WHO", "FIGHTING"],
+    lambda d: [_text(d.get(name)) for name in ("target", "key", "action", "who", "fighting")],
+)
+
+_history = _table(
+    ["SEQ", "AT", "WHAT", "TEXT", "WHO", "REVISION", "DEPLOYMENT", "WHY"],
+    lambda h: [
+        *(_text(h.get(name)) for name in ("seq", "at", "what", "text", "who")),
+        _short(h.get("revision")),
+        _text(h.get("deployment")),
+        printing.reasons(h.get("reasons")),
+    ],
+)
+
+
+def listed(value: JsonValue) -> list[dict[str, JsonValue]]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def plans(document: printing.Document) -> None:
+    """What would be written, step by step, with what it would change."""
+    for plan in printing.items(document):
+        steps = listed(plan.get("steps"))
+        state = (
+            "nothing to write"
+            if plan.get("empty")
+            else f"{len(steps)} steps"
+            if plan.get("contacted")
+            else "not contacted"
+        )
+        printing.out(f"{_text(plan.get('target'))}: {state}")
+        for step in steps:
+            hazards = f"  hazards: {_text(step.get('hazards'))}" if step.get("hazards") else ""
+            printing.out(f"  {_text(step.get('stage'))} {_text(step.get('action'))} {_text(step.get('key'))}{hazards}")
+            _indented(step.get("diff"))
+        for name in ("refusals", "reasons"):
+            for reason in listed(plan.get(name)):
+                printing.out(f"  {'refused' if name == 'refusals' else 'note'}: {printing.reason(reason)}")
+        if not steps:
+            _indented(plan.get("content"))
+
+
+def of_plans(document: printing.Document, *, differs: bool) -> int:
+    """A target that cannot be reached counts where it should have been; a plan that is not empty where that is asked."""
+    codes = [exit_codes.FINE]
+    for plan in printing.items(document):
+        if not plan.get("contacted"):
+            codes.append(exit_codes.UNREACHABLE if differs and not plan.get("content") else exit_codes.FINE)
+        if listed(plan.get("refusals")):
+            codes.append(exit_codes.DEFERRED)
+        if differs and (plan.get("content") or (plan.get("contacted") and not plan.get("empty"))):
+            codes.append(exit_codes.DIFFERS)
+    return exit_codes.worst(codes)
+
+
+def _indented(value: JsonValue) -> None:
+    for line in str(value or "").splitlines():
+        printing.out(f"    {line}")
+
+
+def _trace(document: printing.Document) -> None:
+    deployment = document.get("deployment")
+    printing.out(
+        f"{_text(document.get('key'))} on {_text(document.get('target'))}: {'ours' if document.get('owned') else 'not ours'}"
+    )
+    if isinstance(deployment, dict):
+        outcome = _text(deployment.get("outcome") or "open")
+        printing.out(
+            f"  {_text(document.get('action'))} by deployment {_text(deployment.get('id'))}: {outcome} at {_text(deployment.get('ended'))}"
+        )
+    for merge in listed(document.get("merges")):
+        printing.out(
+            f"  merge {_text(merge.get('revision'))} of {_text(merge.get('head'))}: {_text(merge.get('verdict'))}"
+        )
+        printing.out(f"    written by {_text(merge.get('authors'))}, merged by {_text(merge.get('mergedBy'))}")
+        for approval in listed(merge.get("approvals")):
+            counts = "approved" if approval.get("counts") else "does not count"
+            printing.out(
+                f"    {counts}: {_text(approval.get('person'))} ({_text(approval.get('level'))}, key {_text(approval.get('keyId'))})"
+            )
+    for gate in listed(document.get("gates")):
+        printing.out(f"  gate {_text(gate.get('check'))}: {_text(gate.get('outcome'))}")
+    printing.out(f"  records {_text(document.get('records'))}")

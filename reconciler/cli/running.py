@@ -1,0 +1,101 @@
+"""`run` and `once`: the process that owns a state folder."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reconciler import config, errors
+from reconciler.cli import exit_codes, options, printing, session
+
+app = typer.Typer()
+
+ConvergeOption = Annotated[
+    bool, typer.Option("--converge", help="Write to targets from genesis on, before a merge touches them.")
+]
+
+
+@app.command()
+def run(config_file: options.ConfigOption = None, *, converge: ConvergeOption = False) -> int:
+    """Run the daemon until SIGTERM or SIGINT. Logs to stderr, as JSON where that is no terminal."""
+    from reconciler.daemon import application, process
+    from reconciler.web import server
+
+    told = _begin(config_file)
+    with process.owning(told.state):
+        made = application.Application(told, converge=converge)
+        try:
+            daemon = process.Daemon(made)
+            serving = server.Server(made, told)
+            serving.start()
+            try:
+                daemon.run()
+            finally:
+                serving.stop()
+        finally:
+            made.close()
+    return exit_codes.FINE
+
+
+@app.command()
+def once(
+    config_file: options.ConfigOption = None,
+    within: Annotated[str, typer.Option("--within", help="A deadline of ours: 30s, 10m.")] = "10m",
+    *,
+    converge: ConvergeOption = False,
+) -> int:
+    """Fetch, judge, clear and take turns until every target rests, stands, or waits with nothing open."""
+    from reconciler.cli import passing
+
+    told = _begin(config_file)
+    return passing.make_pass(told, within_s=_seconds(within), converge=converge)
+
+
+def _begin(config_file: Path | None) -> config.Configuration:
+    told = session.configuration(config_file)
+    configure_logging()
+    for warning in told.warnings:
+        printing.say(f"warning: {warning}")
+    return told
+
+
+def _seconds(text: str) -> float:
+    import pydantic
+
+    from reconciler import documents
+
+    try:
+        return pydantic.TypeAdapter(documents.Duration).validate_python(text)
+    except pydantic.ValidationError as exc:
+        raise errors.ConfigError(
+            "usage", f"{text!r} is no duration", where="--within", fix="write 30s, 5m or 2h"
+        ) from exc
+
+
+def configure_logging() -> None:
+    """One line an event, to stderr: for people on a terminal, JSON elsewhere. Redacted like every other way out."""
+    import structlog
+
+    from reconciler import redact
+
+    def clean(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        return {name: redact.text(value) if isinstance(value, str) else value for name, value in event.items()}
+
+    terminal = sys.stderr.isatty()
+    shown = structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer()
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            clean,
+            shown,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
