@@ -18,7 +18,7 @@ from reconciler.audit import record as events
 from reconciler.audit import state as folded
 from reconciler.convergence import deciding
 from reconciler.daemon import clock, composing, core, preview, watching
-from reconciler.git import mirror, writing
+from reconciler.git import mirror
 from reconciler.views import audit, metrics, plans, status, targets
 from reconciler.web.application import Verb
 
@@ -201,7 +201,7 @@ class Application:
         if isinstance(opened, model.Reason) or not rules.knows(opened.key.key_id):
             why = opened.message if isinstance(opened, model.Reason) else "signed with a key that nobody here knows"
             raise errors.ConfigError("envelope_invalid", why, fix="sign it with `reconciler approve`")
-        writing.write_approval(self.configuration.state / "mirror.git", opened.binding.head, envelope)
+        self._mirror.keep_approval(opened.binding.head, envelope)
         self.wake("watch")
         return opened.digest
 
