@@ -39,7 +39,9 @@ _REFUSALS = frozenset({"leased", "lease_lost", "record_form", "record_size"})  #
 # Built once: an append runs them each time.
 _EPOCH = sa.select(schema.lease.c.epoch).where(schema.lease.c.scope == sa.bindparam("scope"))
 _ROWS = sa.select(schema.log).where(schema.log.c.seq >= sa.bindparam("size")).order_by(schema.log.c.seq)
-_INSERT = {table: table.insert() for table in (schema.log, schema.node, schema.subject, schema.checkpoint)}
+_INSERT = {table: table.insert() for table in (schema.log, schema.checkpoint)}
+# What somebody else put into a cache shall not stop an append.
+_INSERT |= {table: table.insert().prefix_with("OR REPLACE") for table in (schema.node, schema.subject)}
 
 Subscriber = Callable[[record.Record, state.State], None]
 
@@ -134,27 +136,15 @@ class Log:
 
         Raises: AuditError; then nothing more may be written anywhere.
         """
-        with self._lock:
-            with self._transaction() as connection:
-                written = self._write(connection, self._catch_up(connection), events, actor)
-                _keep_evidence(connection, evidence)
-                caches = written.chain.size - self._cached >= CACHE_EVERY
-                if caches:
-                    self._save_fold(connection, written)
-            if caches:
-                self._cached = written.chain.size
-            after = self._publish(written)
-        self._tell(written.records, after)
-        return after
+        return self._append(events, evidence, actor).state
 
     def permit(self, intent: record.Intent, *, evidence: Iterable[bytes] = (), deadline_s: float) -> model.Permit:
         """Record an intent and return the leave to write it: there is no other way to a Permit.
 
         Raises: as `append`.
         """
-        after = self.append(intent, evidence=evidence)
-        epoch = self._epochs[record.scope(intent)][0]
-        return model.Permit(deployment=intent.deployment, epoch=epoch, seq=after.size - 1, deadline_s=deadline_s)
+        kept = self._append((intent,), evidence, "daemon").records[-1]
+        return model.Permit(deployment=intent.deployment, epoch=kept.epoch, seq=kept.seq, deadline_s=deadline_s)
 
     def records(self, *, after: int = -1, before: int | None = None) -> Iterator[record.Record]:
         """The records with after < seq < before, oldest first, as they are stored. The log may grow meanwhile.
@@ -215,7 +205,8 @@ class Log:
     def check_anchor(self, note: str) -> None:
         """Whether the log still begins with what this anchored checkpoint covers.
 
-        Raises: AuditError(log_truncated | log_forked | log_broken).
+        Raises: AuditError(log_truncated | log_forked | log_broken | cache_broken). The proof is made of stored nodes, so
+        log_forked may also say that these were edited: `verification.verify` tells the two apart.
         """
         anchored = checkpoint.open_note(note, self._origin, self._signer.public)
         with self._store.reading() as connection:
@@ -237,6 +228,20 @@ class Log:
                 for scope, (epoch, _) in self._epochs.items():
                     lease.give_back(connection, scope, epoch, self._clock.now())
             self._dead = "it was closed"
+
+    def _append(self, events: Sequence[record.Event], evidence: Iterable[bytes], actor: str) -> _Writing:
+        with self._lock:
+            with self._transaction() as connection:
+                written = self._write(connection, self._catch_up(connection), events, actor)
+                _keep_evidence(connection, evidence)
+                caches = written.chain.size - self._cached >= CACHE_EVERY
+                if caches:
+                    self._save_fold(connection, written)
+            if caches:
+                self._cached = written.chain.size
+            after = self._publish(written)
+        self._tell(written.records, after)
+        return written
 
     @contextmanager
     def _transaction(self) -> Iterator[sa.Connection]:

@@ -113,9 +113,9 @@ class Store:
 
     def _version(self) -> str | None:
         with self.reading() as connection:
-            if not connection.scalar(sa.text("SELECT count(*) FROM sqlite_schema WHERE name = 'alembic_version'")):
+            if not _scalar(connection, "SELECT count(*) FROM sqlite_schema WHERE name = 'alembic_version'"):
                 return None
-            return str(connection.scalar(sa.text("SELECT version_num FROM alembic_version")))
+            return str(_scalar(connection, "SELECT version_num FROM alembic_version"))
 
     def _migrate(self) -> None:
         # Imported where it is used: a start without a migration shall not wait for it.
@@ -140,7 +140,7 @@ def create(connection: sa.Connection) -> None:
     connection.exec_driver_sql(
         "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"
     )
-    connection.execute(sa.text("INSERT INTO alembic_version VALUES (:revision)"), {"revision": schema.REVISION})
+    connection.exec_driver_sql("INSERT INTO alembic_version VALUES (?)", (schema.REVISION,))
 
 
 @contextmanager
@@ -153,8 +153,13 @@ def _storage_errors(code: str, message: str) -> Iterator[None]:
 
 
 def _statements(connection: sa.Connection) -> list[str]:
-    rows = sa.text("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL AND name <> 'alembic_version'")
-    return [str(sql) for sql in connection.scalars(rows)]
+    rows = "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL AND name <> 'alembic_version'"
+    return [str(sql) for sql in connection.exec_driver_sql(rows).scalars()]
+
+
+def _scalar(connection: sa.Connection, statement: str) -> object:
+    # Without SQLAlchemy's compiler, whose cache is one of each engine: a new one would compile at each start.
+    return connection.exec_driver_sql(statement).scalar()
 
 
 def _name(statement: str) -> str:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from reconciler import errors
 from reconciler.audit import chain, merkle, schema
-
-
-class MissingNodeError(LookupError):
-    """The cache of inner nodes has a hole: `projection.rebuild` mends it."""
 
 
 def read_chain(connection: sa.Connection, size: int) -> chain.Chain | None:
@@ -20,12 +17,12 @@ def read_chain(connection: sa.Connection, size: int) -> chain.Chain | None:
 
 
 def inclusion(connection: sa.Connection, seq: int, size: int) -> tuple[bytes, ...]:
-    """Raises: ValueError when the tree has no such leaf; MissingNodeError."""
+    """Raises: ValueError when the tree has no such leaf; AuditError(cache_broken)."""
     return merkle.inclusion(_lookup(connection), seq, size)
 
 
 def consistency(connection: sa.Connection, old: int, new: int) -> tuple[bytes, ...]:
-    """Raises: ValueError for an old tree that is empty or larger; MissingNodeError."""
+    """Raises: ValueError for an old tree that is empty or larger; AuditError(cache_broken)."""
     return merkle.consistency(_lookup(connection), old, new)
 
 
@@ -33,7 +30,12 @@ def _lookup(connection: sa.Connection) -> merkle.Lookup:
     def look_up(level: int, position: int) -> bytes:
         found = _node(connection, level, position)
         if found is None:
-            raise MissingNodeError(f"node {position} of level {level}")
+            raise errors.AuditError(
+                "cache_broken",
+                "it is not there",
+                where=f"node {position} of level {level}",
+                fix="have the caches made again: audit verify",
+            )
         return found
 
     return look_up

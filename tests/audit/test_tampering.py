@@ -250,6 +250,26 @@ def test_an_edited_cache_is_told_and_made_again(owner: Owner, cache: str, edit: 
     assert owner.report().caches == ()
 
 
+def test_a_hole_in_the_tree_proves_nothing(owner: Owner) -> None:
+    process = owner.start()
+    process.lease("watch")
+    process.append(record.Halt(codes=()))
+    process.check_anchor(owner.notes[0])
+    owner.change("DELETE FROM node")
+    with pytest.raises(errors.AuditError) as hole:
+        process.check_anchor(owner.notes[0])
+    assert hole.value.code == "cache_broken"
+
+
+def test_what_somebody_put_into_a_cache_stops_no_append(owner: Owner) -> None:
+    process = owner.start()
+    process.lease("watch")
+    owner.change(f"INSERT INTO node VALUES (1, {SIZE // 2}, zeroblob(32))")
+    process.append(record.Halt(codes=()), record.Halt(codes=()))
+    report = owner.report()
+    assert (report.good, report.caches) == (True, ())
+
+
 def test_a_dropped_or_weakened_trigger_is_noticed(owner: Owner) -> None:
     with storage.Store(owner.engine).writing() as connection:
         connection.exec_driver_sql("DROP TRIGGER log_update")
