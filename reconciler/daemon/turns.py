@@ -12,11 +12,11 @@ class Turns:
     """Calls `turn(name)` when it is due; what it returns is the seconds until the next one, None for not again.
 
     A hung turn keeps its own thread and its own name busy, nobody else's: one that has run for `patience_s` no longer
-    counts against `limit`, which only flattens bursts. Waiting is an entry in a heap. A wake that arrives during a turn
-    makes the next one follow at once: nothing is lost, nothing is queued twice.
+    counts against `limit`, which only flattens bursts, nor does the next one of the same name. Waiting is an entry in a
+    heap. A wake that arrives during a turn makes the next one follow at once: nothing is lost, nothing is queued twice.
     """
 
-    def __init__(self, turn: Callable[[str], float | None], *, limit: int = 16, patience_s: float = 5) -> None:
+    def __init__(self, turn: Callable[[str], float | None], *, limit: int = 32, patience_s: float = 0.5) -> None:
         self.fatal: BaseException | None = None  # what a turn raised; it ends the process
         self._turn, self._limit, self._patience_s = turn, limit, patience_s
         self._changed = threading.Condition()
@@ -24,6 +24,7 @@ class Turns:
         self._heap: list[tuple[float, str]] = []
         self._running: dict[str, float] = {}  # name -> when its turn began
         self._again: set[str] = set()
+        self._slow: set[str] = set()  # names whose last turn took longer than the patience
         self._idle: list[threading.Event] = []  # threads that ended a turn and wait for the next
         self._handed: dict[threading.Event, str | None] = {}
         self._stopping = False
@@ -61,7 +62,11 @@ class Turns:
                 if until_idle and not self._heap and not self._running:
                     idle = self._stopping = True
                     break
-                fresh = [began for began in self._running.values() if now - began < self._patience_s]
+                fresh = [
+                    began
+                    for name, began in self._running.items()
+                    if name not in self._slow and now - began < self._patience_s
+                ]
                 full = len(fresh) >= self._limit
                 if full or not self._heap or self._heap[0][0] > now:
                     self._changed.wait(self._pause_s(now, min(fresh) if full else None))
@@ -125,7 +130,8 @@ class Turns:
         finally:
             with self._changed:
                 again = name in self._again
-                del self._running[name]
+                slow = time.monotonic() - self._running.pop(name) >= self._patience_s
+                (self._slow.add if slow else self._slow.discard)(name)
                 self._again.discard(name)
                 self._changed.notify_all()
             if again or in_s is not None:
