@@ -9,10 +9,11 @@ Everything lies in an object store in memory; keys are in this process. One line
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Unpack
+from typing import Any, TypedDict, Unpack
 
 import yaml
 
@@ -34,6 +35,7 @@ SRE, SECURITY, ADMINS = ("bob", "grace"), ("carol", "erin"), ("dan", "frank")
 Spec = dict[str, Any]  # a document under construction
 
 
+@functools.cache
 def key(name: str) -> signing.Key:
     return signing.Key(name)
 
@@ -97,7 +99,18 @@ def need(team: str, count: int, level: str = "A2") -> Spec:
 
 def policy_blob(spec: Spec | None = None) -> bytes:
     document = {"apiVersion": "reconciler/v1", "kind": "ApprovalPolicy", "spec": spec or policy_spec()}
-    return yaml.safe_dump(document, sort_keys=False).encode()
+    return _dump(document)
+
+
+class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
+    """Writes out what occurs twice: the strict reader refuses anchors."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+def _dump(document: Spec) -> bytes:
+    return bytes(yaml.dump(document, Dumper=_Dumper, sort_keys=False).encode())
 
 
 def target(name: str, environment: str = "prod", kind: str = "memory", **spec: object) -> dict[str, bytes]:
@@ -109,19 +122,30 @@ def target(name: str, environment: str = "prod", kind: str = "memory", **spec: o
         "spec": {"type": kind, "environment": environment, **spec},
     }
     return {
-        f"targets/{name}/target.yaml": yaml.safe_dump(document).encode(),
+        f"targets/{name}/target.yaml": _dump(document),
         f"targets/{name}/resources.yaml": resources(1),
     }
 
 
 def resources(value: object) -> bytes:
-    return yaml.safe_dump({"resources": [{"kind": "item", "namespace": "n", "name": "one", "value": value}]}).encode()
+    return yaml.safe_dump(
+        {"resources": [{"kind": "item", "namespace": "demo", "name": "one", "value": value}]}
+    ).encode()
 
 
 def targets() -> dict[str, bytes]:
     """Two in production, one in development, a firewall."""
     made = (target("ledger"), target("payments"), target("sandbox", "dev"), target("edge", "dev", "network"))
     return {path: blob for files in made for path, blob in files.items()}
+
+
+class Known(TypedDict, total=False):
+    """What the log says beside the last accepted commit."""
+
+    seen: Mapping[str, datetime]
+    reset: datetime
+    targets: Mapping[str, state.Target]
+    held: Mapping[model.Oid, record.Decision]
 
 
 @dataclass
@@ -177,14 +201,15 @@ class Estate:
         first, second = self.store.parents(merge)[:2]
         before, after = self.store.tree(base or first), self.store.tree(merge)
         done = effect.compare(before, after)
-        named = [_environment(self.store, tree, name) for tree in (before, after) for name in done.targets]
+        sides = ((tree, name) for tree in (before, after) for name in done.targets)
+        named = {each for tree, name in sides for each in _environments(self.store, tree, name)}
         told = statement.Binding(
             repo=REPOSITORY_ID,
             object_format="sha1",
             ref=REF,
             head=head or second,
             effect=done.digest,
-            environments=tuple(sorted({name for name in named if name})),
+            environments=tuple(sorted(named)),
         )
         return told.model_copy(update=other)
 
@@ -223,9 +248,9 @@ class Estate:
 
     # --- judging without a log ---
 
-    def known(self, tip: model.Oid | None = None, **fields: object) -> state.State:
+    def known(self, tip: model.Oid | None = None, **fields: Unpack[Known]) -> state.State:
         """What is known when `tip`, or else the genesis, was accepted last."""
-        return judging.clone_state(tip or self.genesis).model_copy(update=fields)
+        return judging.clone_state(tip or self.genesis).model_copy(update=dict(fields))
 
     def judge(
         self,
@@ -235,7 +260,7 @@ class Estate:
         skipped: tuple[model.Oid, ...] = (),
         now: datetime = NOW,
         denied: form.Denied | None = None,
-        **known: object,
+        **known: Unpack[Known],
     ) -> record.Decision:
         """One merge on top of `after`, or else of its own first parent."""
         base = after or self.store.parents(merge)[0]
@@ -255,6 +280,10 @@ def codes(decision: record.Decision) -> set[str]:
     return {reason.code for reason in decision.reasons}
 
 
-def _environment(store: objects.ObjectStore, tree: model.Tree, name: str) -> str:
+def _environments(store: objects.ObjectStore, tree: model.Tree, name: str) -> list[str]:
+    """Of one target's document; both where it cannot be read, as no honest document."""
     entry = tree.get(f"targets/{name}/target.yaml".encode())
-    return str(yaml.safe_load(store.read(entry.oid))["spec"]["environment"]) if entry else ""
+    try:
+        return [str(yaml.safe_load(store.read(entry.oid))["spec"]["environment"])] if entry else []
+    except (yaml.YAMLError, TypeError, KeyError, RecursionError):
+        return ["dev", "prod"]

@@ -1,0 +1,149 @@
+"""Laws of the judge (trust.md 8, property tests): what may vary, and what never lets a merge in."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import json
+import random
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support import estate, objects, signing
+
+from reconciler import model
+from reconciler.admission import ballot, judging
+
+FILES = {
+    "targets/ledger/resources.yaml": estate.resources(2),
+    "targets/edge/firewall.yaml": b"{}",
+    "policies/x.rego": b"package x",
+}
+APPROVERS = ("bob", "grace", "carol", "dan", "frank")
+QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+ACCEPT, HOLD = model.Verdict.ACCEPT, model.Verdict.HOLD
+
+
+@functools.cache
+def accepted() -> tuple[estate.Estate, model.Oid, tuple[bytes, ...]]:
+    """A bank and a merge that needs each of its five approvals, of which none is in place yet."""
+    bank = estate.Estate(estate.targets())
+    merge = bank.merge(bank.branch(FILES))
+    bound = bank.binding(merge)
+    return bank, merge, tuple(signing.approve(estate.key(name), name, bound) for name in APPROVERS)
+
+
+def judge(envelopes: tuple[bytes, ...], merge: model.Oid | None = None) -> model.Verdict:
+    bank, good, _ = accepted()
+    held = bank.store._held
+    head = bank.store.parents(good)[1]
+    held[head[:12]] = {f"{n:02}": envelope for n, envelope in enumerate(envelopes)}
+    known = bank.known()
+    return judging.judge(bank.store, merge or good, known, terms=bank.terms, now=estate.NOW).verdict
+
+
+def test_the_whole_set_of_approvals_is_accepted() -> None:
+    assert judge(accepted()[2]) is ACCEPT
+
+
+def test_without_any_one_of_a_minimal_set_it_is_held() -> None:
+    _, _, envelopes = accepted()
+    for n in range(len(envelopes)):
+        assert judge(envelopes[:n] + envelopes[n + 1 :]) is HOLD
+
+
+@QUICK
+@given(st.permutations(range(len(APPROVERS))), st.integers(0, len(APPROVERS)))
+def test_the_order_of_the_envelopes_does_not_matter(order: list[int], left_out: int) -> None:
+    _, _, envelopes = accepted()
+    shuffled = tuple(envelopes[n] for n in order if n != left_out)
+    assert judge(shuffled) is (ACCEPT if left_out == len(APPROVERS) else HOLD)
+
+
+@QUICK
+@given(st.integers(0, len(APPROVERS) - 1), st.data())
+def test_a_flipped_bit_of_an_envelope_never_lets_a_merge_in(which: int, data: st.DataObject) -> None:
+    """Of what is bound: the payload and the signature. The wrapping around them is not."""
+    _, _, envelopes = accepted()
+    document = json.loads(envelopes[which])
+    signature = document["signatures"][0]
+    place, field = data.draw(st.sampled_from([(document, "payload"), (signature, "sig")]))
+    raw = bytearray(base64.b64decode(place[field]))
+    bit = data.draw(st.integers(0, len(raw) * 8 - 1))
+    raw[bit // 8] ^= 1 << bit % 8
+    place[field] = base64.b64encode(bytes(raw)).decode()
+    flipped = model.canonical_json(document)
+    assert judge((*envelopes[:which], flipped, *envelopes[which + 1 :])) is not ACCEPT
+
+
+@QUICK
+@given(st.data())
+def test_a_flipped_bit_of_the_merge_never_lets_it_in(data: st.DataObject) -> None:
+    bank, merge, envelopes = accepted()
+    raw = bytearray(bank.store.commit(merge))
+    bit = data.draw(st.integers(0, len(raw) * 8 - 1))
+    raw[bit // 8] ^= 1 << bit % 8
+    assert judge(envelopes, bank.store.add(b"commit", bytes(raw))) is not ACCEPT
+
+
+@QUICK
+@given(st.data())
+def test_a_flipped_bit_of_the_head_never_lets_it_in(data: st.DataObject) -> None:
+    """The merge is signed anew, by the forge, around a head that nobody signed so."""
+    bank, merge, envelopes = accepted()
+    raw = bytearray(bank.store.commit(bank.store.parents(merge)[1]))
+    bit = data.draw(st.integers(0, len(raw) * 8 - 1))
+    raw[bit // 8] ^= 1 << bit % 8
+    head = bank.store.add(b"commit", bytes(raw))
+    forged = bank.store.make_commit(
+        {}, bank.genesis, head, author=objects.FORGE, key=estate.key("forge"), tree=bank.store.tree_id(merge)
+    )
+    for envelope in envelopes:
+        bank.store.add_envelope(head, envelope)
+    assert judge(envelopes, forged) is not ACCEPT
+
+
+@QUICK
+@given(st.integers(0, 1 << 16))
+def test_a_flipped_bit_of_the_policy_never_lets_it_in_as_it_was_approved(seed: int) -> None:
+    """A policy is what approvals bind like any other content: one bit makes another effect."""
+    bank = estate.Estate(estate.targets())
+    spec = estate.policy_spec()
+    spec["rules"][1]["need"] = [estate.need("sre", 3)]
+    blob = estate.policy_blob(spec)
+    good = bank.merge(bank.branch({estate.POLICY_PATH: blob}))
+    flipped = bytearray(blob)
+    bit = random.Random(seed).randrange(len(flipped) * 8)
+    flipped[bit // 8] ^= 1 << bit % 8
+    head = bank.branch({estate.POLICY_PATH: bytes(flipped)})
+    bad = bank.merge(head)
+    bank.approve(good, "bob", *estate.ADMINS)
+    bank.approve(bad, "bob", *estate.ADMINS, binding=bank.binding(good, head=head))
+    assert bank.judge(good).verdict is ACCEPT
+    assert bank.judge(bad).verdict is not ACCEPT
+
+
+@QUICK
+@given(st.binary(max_size=200), st.text(max_size=60))
+def test_text_trailers_and_unsigned_objects_never_let_a_held_merge_in(junk: bytes, text: str) -> None:
+    bank, good, envelopes = accepted()
+    message = "".join(c for c in text if c != "\0" and not "\ud800" <= c <= "\udfff")
+    head = bank.store.make_commit(FILES, bank.genesis, key=estate.key("alice"), message=f"x\n\n{message}\n")
+    merge = bank.store.make_merge(bank.genesis, head, estate.key("forge"))
+    bound = bank.binding(merge)
+    for person in APPROVERS[:-1]:
+        bank.store.add_envelope(head, signing.approve(estate.key(person), person, bound))
+    bank.store.add_envelope(head, junk)
+    for envelope in envelopes:
+        bank.store.add_envelope(head, envelope)
+    assert judging.judge(bank.store, merge, bank.known(), terms=bank.terms, now=estate.NOW).verdict is HOLD
+    assert bank.store.tree_id(merge) == bank.store.tree_id(good)
+
+
+def test_more_than_eight_approvals_by_one_key_are_not_read() -> None:
+    bank = estate.Estate(estate.targets())
+    merge = bank.change({"targets/sandbox/x": b"1"}, approvers=[])
+    wrong = [bank.binding(merge).model_copy(update={"effect": f"{n:064x}"}) for n in range(20)]
+    for bound in wrong:
+        bank.approve(merge, "bob", binding=bound)
+    assert len(bank.judge(merge).approvals) == ballot.MAX_PER_KEY
