@@ -11,6 +11,7 @@ from reconciler.audit import record
 
 FIGHT_WITHIN = timedelta(minutes=1)  # targets.md 1.6
 FIGHT_CORRECTIONS = 5
+PAST_KEPT = timedelta(days=90)  # No rollback window reaches further back; the log does.
 
 
 class Target(model.Value):
@@ -356,7 +357,8 @@ def _fail(target: Target, ended: model.Deployment, entry: record.Record) -> Targ
 
 def _confirm(target: Target, version: model.Version, entry: record.Record) -> Target:
     went_back = target.last is not None and target.last.closed is not None and target.last.cause is model.Cause.ROLLBACK
-    past = {**target.past, version.digest: entry.at}
+    past = {d: left for d, left in target.past.items() if entry.at - left < PAST_KEPT}
+    past[version.digest] = entry.at
     if target.confirmed:
         past[target.confirmed.digest] = entry.at
     arrived = target.cleared is not None and target.cleared.digest == version.digest
