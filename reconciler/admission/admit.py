@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from reconciler import documents, errors, model, ports
-from reconciler.admission import commit, judging, lint, policy, statement, tree
+from reconciler.admission import ballot, commit, judging, lint, policy, statement, tree
 from reconciler.audit import log, record, state
 
 Terms = judging.Terms
@@ -148,7 +148,7 @@ def _envelopes(repository: ports.Repository, revision: model.Oid) -> tuple[bytes
 
 
 def _is_known(envelope: bytes, rules: policy.Policy) -> bool:
-    opened = statement.open_envelope(envelope, namespace=rules.namespace)
+    opened = ballot.open_envelope(envelope, rules.namespace)
     return isinstance(opened, statement.Statement) and rules.knows(opened.key.key_id)
 
 

@@ -115,6 +115,8 @@ def _signer(parsed: commit.Commit, rules: policy.Policy, at: datetime) -> policy
             return merger
     if isinstance(signer, model.Reason):
         return signer.model_copy(update={"where": f"{parsed.id} {signer.where}".strip()})
+    if signer.key.user_presence and not verified.user_present:
+        return model.Reason(code="sig_invalid", message="the hardware key was not touched", where=parsed.id)
     return signer
 
 

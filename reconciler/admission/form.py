@@ -87,7 +87,7 @@ def read_merge(repository: ports.Repository, case: Case, rules: policy.Policy) -
     if isinstance(signer, policy.Signer):
         mergers |= {signer.name}
     # P12: the deny list.
-    denied = tuple(_denials(case.terms.denied, parsed, signer, shape))
+    denied = tuple(_denials(case.terms.denied, rules, shape, parsed, signer))
     return Shape(
         reasons=(*reasons, *shape.reasons, *denied),
         merge=parsed,
@@ -106,7 +106,7 @@ def read_head(repository: ports.Repository, case: Case, rules: policy.Policy) ->
     head = case.revision
     reasons, ancestor = _relation(repository, case, head)
     shape = _read_range(repository, case, rules, head)
-    denied = tuple(_denials(case.terms.denied, None, None, shape))
+    denied = tuple(_denials(case.terms.denied, rules, shape))
     reasons = (*reasons, *shape.reasons, *denied)
     if reasons or ancestor is None:
         return Shape(reasons, head=head, commits=shape.commits, span=shape.span)
@@ -193,15 +193,20 @@ def _limited(oids: tuple[model.Oid, ...], head: model.Oid) -> tuple[model.Oid, .
 
 
 def _denials(
-    denied: Denied, merge: commit.Commit | None, signer: policy.Signer | model.Reason | None, shape: Shape
+    denied: Denied,
+    rules: policy.Policy,
+    shape: Shape,
+    merge: commit.Commit | None = None,
+    signer: policy.Signer | model.Reason | None = None,
 ) -> Iterator[model.Reason]:
+    """M, the commits that it brings in, their trees, keys and people."""
     ids = [oid for each in shape.span.commits for oid in (each.commit.id, each.commit.tree)]
     signers = [each.signer for each in shape.span.commits if each.signer]
     if merge is not None:
         ids += [merge.id, merge.tree]
     if isinstance(signer, policy.Signer):
         signers.append(signer)
-    hit = {*denied.commits.intersection(ids), *denied.keys.intersection(s.key.id for s in signers)}
-    hit |= denied.people.intersection(s.name for s in signers)
-    for name in sorted(hit):
+    people = shape.span.authors(rules) | {each.name for each in signers}
+    hit = {*denied.commits.intersection(ids), *denied.keys.intersection(each.key.id for each in signers)}
+    for name in sorted(hit | denied.people.intersection(people)):
         yield model.Reason(code="denied", message="it is on the deny list of the daemon's configuration", where=name)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from reconciler import model, ports
-from reconciler.admission import brought, commit, policy, tree
+from reconciler.admission import brought, commit, effect, policy, tree
 
 _SHOWN = 20
 
@@ -24,22 +24,16 @@ def leftovers(
     """`span`: the last accepted commit and the last one passed over; `again`: what the merge brings in beside it."""
     base, last = span
     passed = brought.read(repository, repository.brought_in(last, base), *judge)
-    unproven = _unproven(repository, passed)
-    if unproven is None:
-        return (_reason("a commit that is passed over cannot be read: what it changed is unknown", last),)
     before, after = repository.tree(base), repository.tree(merge.id)
+    doubtful = (each.commit for each in passed.commits if each.reasons)
+    unproven = {path for each in doubtful for path in brought.own_changes(repository, each)}
+    if passed.unreadable:  # What such a commit changed cannot be told from what the others did.
+        unproven |= {*effect.changed(before, repository.tree(last))}
     mended = {path for each in again.commits for path in brought.own_changes(repository, each.commit)}
     left = sorted(path for path in unproven - mended if before.get(path) != after.get(path))
     return tuple(
         _reason(f"{tree.show(path)} is as an unsigned or unknown commit left it", last) for path in left[:_SHOWN]
     )
-
-
-def _unproven(repository: ports.Repository, passed: brought.Brought) -> frozenset[bytes] | None:
-    if passed.unreadable:
-        return None
-    doubtful = (each for each in passed.commits if each.reasons)
-    return frozenset(path for each in doubtful for path in brought.own_changes(repository, each.commit))
 
 
 def _reason(message: str, where: str) -> model.Reason:

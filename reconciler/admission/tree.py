@@ -33,7 +33,7 @@ def look_at(
     found = [reason for path in paths if path in after for reason in _entry(path, after[path])]
     if len(after) > max_files:
         found.append(_reason("limit", f"{len(after)} files; the policy allows {max_files}", ""))
-    added = [path for path in paths if path in after and path not in before]
+    added = [path for path in paths if path in after and path not in before and len(path) <= MAX_PATH_BYTES]
     return (*found, *_collisions(after, added))
 
 
@@ -103,7 +103,7 @@ def _collisions(tree: model.Tree, added: list[bytes]) -> Iterable[model.Reason]:
         return
     wanted = {fold(place) for path in added for place in _places(path)}
     spelled: dict[bytes, set[bytes]] = {}
-    for place in {p for path in tree for p in _places_of(path)}:
+    for place in {p for path in tree if len(path) <= MAX_PATH_BYTES for p in _places_of(path)}:
         folded = fold(place)
         if folded in wanted:
             spelled.setdefault(folded, set()).add(place)

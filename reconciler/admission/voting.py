@@ -209,7 +209,7 @@ def read_statements(
     casts = []
     for envelope in repository.envelopes(head):
         digest = model.sha256(envelope)
-        opened = statement.open_envelope(envelope, namespace=rules.namespace)
+        opened = ballot.open_envelope(envelope, rules.namespace)
         casts.append(ballot.Cast(digest, opened, seen.get(f"sha256:{digest}", now), envelope))
     return tuple(casts)
 

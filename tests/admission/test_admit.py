@@ -9,7 +9,7 @@ import pytest
 from support import estate, logs, objects, signing
 
 from reconciler import documents, errors, model
-from reconciler.admission import admit, admitted
+from reconciler.admission import admit, admitted, form, withdrawing
 from reconciler.audit import log, record
 
 LEDGER = {"targets/ledger/resources.yaml": estate.resources(2)}
@@ -282,3 +282,41 @@ def test_the_clock_of_the_log_is_what_a_poll_decides_by(daemon: Daemon) -> None:
     daemon.clock.sleep(timedelta(days=8).total_seconds())
     (decision,) = daemon.poll()
     assert "ttl" in estate.codes(decision)
+
+
+# --- between the acceptance and the write ---
+
+
+def test_c45_a_revoke_after_the_acceptance_withdraws_until_the_slot_is_filled_again(daemon: Daemon) -> None:
+    bank = daemon.bank
+    merge = bank.change(LEDGER)
+    (decision,) = daemon.poll()
+
+    def why() -> set[str]:
+        found = withdrawing.withdrawn(bank.store, decision, daemon.log.state, terms=bank.terms)
+        return {reason.code for reason in found}
+
+    assert why() == set()
+    revoked = next(each.statement for each in decision.approvals if each.person == "bob")
+    head = bank.store.parents(merge)[1]
+    bound = bank.binding(merge)
+    revoke = signing.approve(estate.key("bob"), "bob", bound, decision="revoke", revokes=revoked)
+    bank.store.add_envelope(head, revoke, held=False)
+    daemon.poll()
+    assert why() == {"approval_revoked", "threshold"}
+    bank.store.add_envelope(head, signing.approve(estate.key("heidi"), "heidi", bound), held=False)
+    daemon.poll()
+    assert why() == set()
+
+
+def test_a_rejection_or_a_denial_withdraws_and_time_does_not(daemon: Daemon) -> None:
+    bank = daemon.bank
+    merge = bank.change(LEDGER)
+    (decision,) = daemon.poll()
+    daemon.clock.sleep(timedelta(days=40).total_seconds())
+    denied = admit.Terms(form.Denied(people=frozenset({"grace"})), production=False)
+    assert withdrawing.withdrawn(bank.store, decision, daemon.log.state, terms=bank.terms) == ()
+    assert withdrawing.withdrawn(bank.store, decision, daemon.log.state, terms=denied)
+    bank.approve(merge, "heidi", decision="reject")
+    found = withdrawing.withdrawn(bank.store, decision, daemon.log.state, terms=bank.terms)
+    assert [reason.code for reason in found] == ["rejected"]

@@ -6,6 +6,7 @@ Each is a bank whose honest twin is accepted.
 from __future__ import annotations
 
 import copy
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -427,3 +428,39 @@ def test_a_person_with_two_addresses_in_the_policy_is_one(bank: estate.Estate) -
     merge = bank.merge(bank.store.make_commit(SANDBOX, bank.tip, author=author, key=estate.key("alice")))
     bank.approve(merge, "bob")
     assert "author_in_range" in estate.codes(bank.judge(merge))
+
+
+@pytest.mark.parametrize(
+    ("envelope", "code"),
+    [
+        (b"", "envelope_invalid"),
+        (b"{}", "envelope_invalid"),
+        (b'{"payload": "", "payload": ""}', "envelope_invalid"),
+        (b"a" * ((1 << 16) + 1), "limit"),
+        (b"[" * 60_000, "envelope_invalid"),
+    ],
+)
+def test_c64_an_envelope_that_is_none_holds(bank: estate.Estate, envelope: bytes, code: str) -> None:
+    merge = bank.change(SANDBOX, approvers=[])
+    bank.store.add_envelope(bank.store.parents(merge)[1], envelope)
+    decision = bank.judge(merge)
+    assert (decision.verdict, {code, "no_approval"} <= estate.codes(decision)) == (HOLD, True)
+    bank.approve(merge, "bob")
+    assert_accepted(bank, merge)
+
+
+@pytest.mark.parametrize("change", ["two subjects", "unknown field", "a float", "not canonical"])
+def test_c64_c65_a_payload_that_says_more_or_otherwise(bank: estate.Estate, change: str) -> None:
+    merge = bank.change(SANDBOX, approvers=[])
+    document = json.loads(statement.make_payload(signing.claim("bob", bank.binding(merge))))
+    if change == "two subjects":
+        document["subject"] *= 2
+    if change == "unknown field":
+        document["predicate"]["level"] = "A2"
+    if change == "a float":
+        document["predicate"]["ackManualMerge"] = 1.5
+    payload = json.dumps(document).encode() if change == "not canonical" else model.canonical_json(document)
+    bank.store.add_envelope(bank.store.parents(merge)[1], signing.seal(estate.key("bob"), payload))
+    wanted = "subject" if change == "two subjects" else "envelope_invalid"
+    decision = bank.judge(merge)
+    assert (decision.verdict, wanted in estate.codes(decision)) == (HOLD, True)

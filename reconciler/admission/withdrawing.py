@@ -1,0 +1,29 @@
+"""After an ACCEPT and before the write: was an approval taken back, did somebody reject, is anything denied (trust.md 2.3).
+
+The merge stays in the history; the targets that it touched, and that are not yet written, stand `withdrawn` until its slots
+are filled again. Time alone withdraws nothing: expiry was judged when the decision was made.
+"""
+
+from __future__ import annotations
+
+from reconciler import model, ports
+from reconciler.admission import judging
+from reconciler.audit import record, state
+
+
+def withdrawn(
+    repository: ports.Repository, decision: record.Decision, known: state.State, *, terms: judging.Terms
+) -> model.ValidationResult:
+    """Why an accepted merge would not be accepted with what is said about it now; empty where it still would.
+
+    Reads the repository only: the last fetch, no network. A fetch asks for the envelopes of every merge that waits.
+
+    Raises: AuditError(object_hash).
+    """
+    if decision.decided is None:
+        return ()
+    then = known.model_copy(update={"tip": decision.base})
+    again = judging.judge(
+        repository, decision.revision, then, skipped=decision.skipped, terms=terms, now=decision.decided
+    )
+    return () if again.verdict is model.Verdict.ACCEPT else again.reasons
