@@ -22,6 +22,7 @@ WORST_FIRST = (INTERNAL, BROKEN, FAILED, UNAPPROVED, GATE, UNREACHABLE, DEFERRED
 
 _UNREACHABLE_CODES = frozenset({"source_error", "forge_error"})
 _STANDINGS: Mapping[str, int] = {"uncleared": GATE, "degraded": FAILED, "stuck": FAILED, "detect": DIFFERS}
+_UNAPPROVED = frozenset({"conflict", "excluded", "not_approved", "not_readable"})
 _HISTORY = frozenset({"rewind", "non_descendant", "ref_missing", "first_parent_broken", "pin"})
 
 
@@ -56,7 +57,7 @@ def of_error(exc: errors.ReconcilerError) -> int:
             return BROKEN
         case errors.PermanentError() if exc.code in _HISTORY:
             return BROKEN
-        case errors.PermanentError() if exc.code in {"conflict", "excluded"}:
+        case errors.PermanentError() if exc.code in _UNAPPROVED:
             return UNAPPROVED
         case errors.ReconcilerError():
             return UNREACHABLE

@@ -83,9 +83,9 @@ def get_approvals(
     output: options.OutputOption = options.Output.TABLE,
 ) -> int:
     """The statements about a head that lie in this clone, and whether they count."""
-    from reconciler.cli import approvals
+    from reconciler.cli import approvals, clone
 
-    return approvals.show(head, (place, remote, ref), output)
+    return approvals.show(head, clone.Place(place, remote, ref), output)
 
 
 @app.command()

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from reconciler import config, errors
+from reconciler import config
 from reconciler.cli import exit_codes, options, printing, session
 
 app = typer.Typer()
@@ -49,10 +49,10 @@ def once(
     converge: ConvergeOption = False,
 ) -> int:
     """Fetch, judge, clear and take turns until every target rests, stands, or waits with nothing open."""
-    from reconciler.cli import passing
+    from reconciler.cli import durations, passing
 
     told = _begin(config_file)
-    return passing.make_pass(told, within_s=_seconds(within), converge=converge)
+    return passing.make_pass(told, within_s=durations.seconds(within, "--within"), converge=converge)
 
 
 def _begin(config_file: Path | None) -> config.Configuration:
@@ -61,19 +61,6 @@ def _begin(config_file: Path | None) -> config.Configuration:
     for warning in told.warnings:
         printing.say(f"warning: {warning}")
     return told
-
-
-def _seconds(text: str) -> float:
-    import pydantic
-
-    from reconciler import documents
-
-    try:
-        return pydantic.TypeAdapter(documents.Duration).validate_python(text)
-    except pydantic.ValidationError as exc:
-        raise errors.ConfigError(
-            "usage", f"{text!r} is no duration", where="--within", fix="write 30s, 5m or 2h"
-        ) from exc
 
 
 def configure_logging() -> None:

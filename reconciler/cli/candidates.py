@@ -1,0 +1,95 @@
+"""One commit that a person asks about, judged as what it is: a head that is not merged yet, a merge, or a recovery merge."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from reconciler import errors, model
+from reconciler.admission import judging
+from reconciler.cli import clone
+from reconciler.daemon import clock, preview
+from reconciler.git import repository
+
+_PARENTS = 2
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """`base`: the commit whose policy judges it; `after`: the tree that the merge leaves behind."""
+
+    commit: model.Oid
+    base: model.Oid
+    judged: judging.Judged
+    after: model.Tree
+    merged: bool  # it is the merge itself
+
+    @property
+    def head(self) -> model.Oid:
+        return self.judged.binding.head if self.judged.binding else self.judged.decision.head or self.commit
+
+
+@dataclass(frozen=True)
+class Walked:
+    """Where the walk along the watched branch came to."""
+
+    base: model.Oid  # the last accepted commit
+    passed: tuple[model.Oid, ...]  # what follows it and was not accepted
+    judged: tuple[judging.Judged, ...]  # of those
+
+
+def find(here: clone.Clone, commit: model.Oid) -> Candidate:
+    """A merge is known by its place: its first parent is on the watched branch, at or after the last accepted commit.
+
+    Raises: what the repository raises for objects that are missing.
+    """
+    chain = _chain(here)
+    parents = _parents(here, commit)
+    if len(parents) == _PARENTS and parents[0] in {here.base, *chain}:
+        return _merge(here, commit, chain[: chain.index(parents[0]) + 1] if parents[0] in chain else ())
+    for number, oid in enumerate(chain):  # A head that was merged, and whose merge still waits.
+        if _parents(here, oid)[1:] == (commit,):
+            return _merge(here, oid, chain[:number])
+    judged = judging.examine_head(here.repository, commit, here.known, terms=here.terms, now=clock.SystemClock().now())
+    after: model.Tree = {}
+    if judged.effect is not None:
+        after = preview.Merged(here.repository, commit, here.base).tree(commit)
+    return Candidate(commit, here.base, judged, after, merged=False)
+
+
+def walk(here: clone.Clone, chain: tuple[model.Oid, ...]) -> Walked:
+    """Judge these first-parent commits after the base, each ACCEPT the base of the next."""
+    base, passed, found = here.base, tuple[model.Oid, ...](), tuple[judging.Judged, ...]()
+    for oid in chain:
+        judged = _examine(here, oid, base, passed)
+        if judged.decision.verdict is model.Verdict.ACCEPT:
+            base, passed, found = oid, (), ()
+        else:
+            passed, found = (*passed, oid), (*found, judged)
+    return Walked(base, passed, found)
+
+
+def chain(here: clone.Clone) -> tuple[model.Oid, ...]:
+    return _chain(here)
+
+
+def _merge(here: clone.Clone, commit: model.Oid, below: tuple[model.Oid, ...]) -> Candidate:
+    stands = walk(here, below)
+    judged = _examine(here, commit, stands.base, stands.passed)
+    return Candidate(commit, stands.base, judged, here.repository.tree(commit), merged=True)
+
+
+def _examine(here: clone.Clone, commit: model.Oid, base: model.Oid, passed: tuple[model.Oid, ...]) -> judging.Judged:
+    known, now = judging.clone_state(base), clock.SystemClock().now()
+    return judging.examine(here.repository, commit, known, skipped=passed, terms=here.terms, now=now)
+
+
+def _chain(here: clone.Clone) -> tuple[model.Oid, ...]:
+    """The watched branch after the last accepted commit, as the remote has it."""
+    try:
+        return tuple(here.repository.first_parents(here.watched(), here.base))
+    except errors.PermanentError:  # The base given is not below it: then only the base is.
+        return ()
+
+
+def _parents(here: clone.Clone, commit: model.Oid) -> tuple[model.Oid, ...]:
+    return repository.parse_links(here.repository.commit(commit), commit).parents

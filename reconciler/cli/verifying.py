@@ -1,0 +1,148 @@
+"""`verify`: the daemon's verdicts, before it gives them. In a clone, in a pipeline, and as a pre-receive hook."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import JsonValue
+
+from reconciler import config, errors, model, redact
+from reconciler.admission import judging
+from reconciler.audit import record, state
+from reconciler.cli import clone, exit_codes, options, printing, reading, session
+from reconciler.daemon import clock
+from reconciler.views import revisions
+
+app = typer.Typer()
+_GONE = "0"
+
+
+@app.command()
+def verify(
+    *,
+    head: Annotated[str, typer.Option("--head", help="Judge the automatic merge of this head.")] = "",
+    after: Annotated[str, typer.Option("--after", help="The last accepted commit, all digits of its id.")] = "",
+    tip: Annotated[str, typer.Option("--tip", help="Judge up to here; else the watched branch.")] = "",
+    pre_receive: Annotated[bool, typer.Option("--pre-receive", help="As a hook: read its input.")] = False,
+    place: options.RepositoryOption = options.HERE,
+    remote: options.RemoteOption = "origin",
+    ref: options.RefOption = "",
+    config_file: options.ConfigOption = None,
+    output: options.OutputOption = options.Output.TABLE,
+) -> int:
+    """Judge every commit after the last accepted one, or a head that is not merged yet. Exits with 4 where one is refused."""
+    where = clone.Place(place, remote, ref)
+    if pre_receive:
+        return _receive(where, after or _tip_of_daemon(config_file), output)
+    if not clone.is_clone(place):
+        return _ask(head, config_file, output)
+    if config_file is not None and not after:
+        after = _tip_of_daemon(config_file)
+    with clone.opened(where, after=after) as here:
+        decisions = _judge(here, head, tip, after)
+    document = as_document(decisions)
+    printing.emit(document, output, show)
+    return exit_code(decisions)
+
+
+def walk(here: clone.Clone, tip: model.Oid) -> tuple[record.Decision, ...]:
+    """The verdicts on all that follows the base, each ACCEPT the base of the next. Nothing is recorded."""
+    known = here.known
+
+    def keep(judged: judging.Judged) -> state.State:
+        nonlocal known
+        decision = judged.decision
+        if decision.verdict is model.Verdict.ACCEPT:
+            known = judging.clone_state(decision.revision)
+        return known
+
+    return judging.walk(here.repository, tip, known, keep, terms=here.terms, clock=clock.SystemClock())
+
+
+def examine(here: clone.Clone, head: model.Oid) -> judging.Judged:
+    """The automatic merge of a head that is not merged yet, onto where the watched branch stands."""
+    return judging.examine_head(here.repository, head, here.known, terms=here.terms, now=clock.SystemClock().now())
+
+
+def as_document(decisions: Iterable[record.Decision]) -> dict[str, JsonValue]:
+    """A RevisionList, oldest first; a HALT is one item."""
+    made = revisions.judged(decisions).model_dump(mode="json", by_alias=True)
+    clean = redact.document(made)
+    return clean if isinstance(clean, dict) else {}
+
+
+def exit_code(decisions: Sequence[record.Decision]) -> int:
+    return exit_codes.worst(exit_codes.of_verdict(d.verdict, [r.code for r in d.reasons]) for d in decisions)
+
+
+def show(document: printing.Document) -> None:
+    """The table, then every reason on a line of its own: there are often several, each with its way out."""
+    reading.revisions(document)
+    for each in printing.items(document):
+        for reason in reading.listed(each.get("reasons")):
+            printing.out(f"{printing.short(each.get('revision'))} {printing.reason(reason)}")
+
+
+def _judge(here: clone.Clone, head: str, tip: str, after: str) -> tuple[record.Decision, ...]:
+    if head:
+        return (examine(here, here.resolve(head)).decision,)
+    end = here.resolve(tip) if tip else here.tip()
+    if not here.remote and not after and end == here.base:
+        if config.find(None, os.environ) is not None:
+            return walk(here.at(model.Oid(_tip_of_daemon(None))), end)
+        fix = "--after OID, the last accepted commit; or --head H for one that is not merged yet"
+        raise errors.ConfigError("usage", "in the watched repository itself nothing says what was accepted", fix=fix)
+    return walk(here, end)
+
+
+def _ask(head: str, config_file: Path | None, output: options.Output) -> int:
+    """Outside a clone, or with a configuration named: the daemon, or what it recorded."""
+    with session.asking(session.configuration(config_file)) as ask:
+        document = ask("GET", "/verify", {"head": head} if head else {}, None)
+    printing.emit(document, output, show)
+    return of_document(document)
+
+
+def of_document(document: printing.Document) -> int:
+    codes = []
+    for each in printing.items(document):
+        said = each.get("codes")
+        listed = [str(code) for code in said] if isinstance(said, list) else []
+        codes.append(exit_codes.of_verdict(str(each.get("verdict")), listed))
+    return exit_codes.worst(codes)
+
+
+# --- as a hook ------------------------------------------------------------------------------------------------------
+
+
+def _receive(where: clone.Place, after: str, output: options.Output) -> int:
+    """githooks(5): `<old> SP <new> SP <ref> LF` for each ref. The old tip is not trusted: it may never have been accepted."""
+    pushed = [line.split(" ", 2) for line in sys.stdin.read().splitlines()]
+    with clone.opened(where, quarantine=os.environ, after=after) as here:
+        new = [parts[1] for parts in pushed if len(parts) == 3 and parts[2] == here.branch]  # noqa: PLR2004 - see above
+        if not new:
+            return exit_codes.FINE
+        if not new[0].strip(_GONE):
+            printing.say(f"refused: {here.branch} is the watched branch and may not be deleted")
+            return exit_codes.BROKEN
+        decisions = walk(here, here.repository.resolve(new[0]))
+    for decision in decisions:
+        for reason in decision.reasons:
+            said = printing.reason(reason.model_dump())
+            printing.say(f"refused: {decision.revision[:12]} {decision.verdict}: {said}")
+    if output is not options.Output.TABLE:
+        printing.emit(as_document(decisions), output)
+    return exit_code(decisions)
+
+
+def _tip_of_daemon(config_file: Path | None) -> str:
+    with session.asking(session.configuration(config_file)) as ask:
+        tip = ask("GET", "/status", {}, None).get("tip")
+    if not isinstance(tip, str):
+        raise errors.ConfigError("pin", "the daemon has accepted nothing yet", fix="reconciler once, or --after OID")
+    return tip
