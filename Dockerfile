@@ -28,6 +28,7 @@ RUN apt-get update \
 COPY --from=build /opt/reconciler /opt/reconciler
 ENV PATH=/opt/reconciler/bin:$PATH HOME=/var/lib/reconciler PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 VOLUME /var/lib/reconciler
+# Answers on loopback, so to a proxy in the same pod, unless `web.listen` says otherwise and `web.unsafePublic` admits it.
 EXPOSE 8080
 # A number, so that an orchestrator can see that it is not root.
 USER 10001:10001
