@@ -147,3 +147,38 @@ def test_more_than_eight_approvals_by_one_key_are_not_read() -> None:
     for bound in wrong:
         bank.approve(merge, "bob", binding=bound)
     assert len(bank.judge(merge).approvals) == ballot.MAX_PER_KEY
+
+
+NAMES = st.binary(min_size=1, max_size=40).filter(lambda name: b"\0" not in name and b"/" not in name)
+PLACES = st.sampled_from([b"targets/ledger/", b"targets/", b"policies/", b"", b"targets/ledger/deep/"])
+
+
+@QUICK
+@given(
+    st.dictionaries(st.builds(bytes.__add__, PLACES, NAMES), st.binary(max_size=80), max_size=5), st.binary(max_size=80)
+)
+def test_whatever_a_branch_brings_it_is_judged_and_can_be_recorded(files: dict[bytes, bytes], text: bytes) -> None:
+    bank = estate.Estate(estate.targets())
+    files = {b"targets/edge/target.yaml": text, b"targets/new/target.yaml": text, **files}
+    try:
+        head = bank.branch(files)
+    except ValueError:  # A name that is a file and a folder at once: no tree.
+        return
+    merge = bank.merge(head, tree=bank.store.tree_id(head))
+    judged = judging.examine(bank.store, merge, bank.known(), terms=bank.terms, now=estate.NOW)
+    assert judged.decision.verdict is not ACCEPT
+    assert len(judged.decision.canonical()) < 1 << 16
+
+
+@QUICK
+@given(raw=st.binary(max_size=300), is_head=st.booleans())
+def test_whatever_lies_where_a_commit_should_be_it_is_judged(*, raw: bytes, is_head: bool) -> None:
+    bank = estate.Estate(estate.targets())
+    made = bank.store.add(b"commit", raw)
+    if is_head:
+        lines = [f"tree {bank.store.tree_id(bank.genesis)}", f"parent {bank.genesis}", f"parent {made}"]
+        ident = "Forge <forge@bank.example> 1795000000 +0000"
+        unsigned = "\n".join((*lines, f"author {ident}", f"committer {ident}", "", "x\n")).encode()
+        made = bank.store.add(b"commit", signing.sign_commit(unsigned, estate.key("forge")))
+    decision = judging.judge(bank.store, made, bank.known(), terms=bank.terms, now=estate.NOW)
+    assert decision.verdict is not ACCEPT
