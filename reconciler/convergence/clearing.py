@@ -224,7 +224,7 @@ def _check(check: model.Check, change: model.Change, suite: Suite) -> model.Gate
         return suite.gates[check.gate](check).check(change, suite.per_gate_s)
     except errors.ReconcilerError as exc:
         return model.GateResult(outcome=model.Outcome.ERROR, findings=(model.Reason.of(exc),))
-    except Exception as exc:  # noqa: BLE001 - a gate that breaks, whatever the way, blocks with its own reason (style.md)
+    except Exception as exc:  # noqa: BLE001 - a gate that breaks, whatever the way, blocks with its own reason
         return _error("broken", f"the gate broke: {type(exc).__name__}")
 
 

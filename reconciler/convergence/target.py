@@ -340,7 +340,7 @@ class DeploymentTarget:
         return self._made
 
     def _ask(self, call: Callable[[], T]) -> T | model.Reason:
-        """The one place for a driver's failures (style.md). A connection that raised anything is thrown away."""
+        """The one place for a driver's failures. A connection that raised anything is thrown away."""
         try:
             return call()
         except errors.AuditError:
