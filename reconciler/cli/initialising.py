@@ -216,6 +216,6 @@ def _tell(plan: _Plan, people: tuple[skeleton.Person, ...], genesis: model.Oid, 
     printing.say("next:")
     if plan.pin.production:
         printing.say(f"  git -C {plan.repository} push {plan.url} HEAD:{plan.pin.ref}")
-        printing.say(f"  $EDITOR {plan.daemon / 'reconciler.yaml'}    # source.auth; gates.opa.url for Rego")
+        printing.say(f"  $EDITOR {plan.daemon / 'reconciler.yaml'}    # source.auth")
     printing.say(f"  cd {plan.daemon} && reconciler run            # or, once: reconciler once")
     printing.say("  change something on a branch, have another person approve it: reconciler approve, reconciler merge")

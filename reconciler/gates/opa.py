@@ -55,8 +55,8 @@ class OpaGate:
         if facilities.production:
             raise errors.ConfigError(
                 "opa_embedded",
-                "the embedded engine is for development",
-                fix="set gates.opa.url to a running OPA, or use the profile development",
+                "a production profile does not trust the embedded engine, and this version has no other",
+                fix="judge with `schema` and `rollback`, or use the profile development",
             )
         if check.options:
             raise errors.ConfigError(
