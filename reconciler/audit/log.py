@@ -79,8 +79,8 @@ class Log:
     ) -> None:
         """Open the log and check it: its schema, every record since the cached state, the newest checkpoint.
 
-        `holder`: host, process and start; the `node` of every record. `origin`: the log's name, one for each installation.
-        `daemon_info`: `version` and `config_sha256`. `random`: for ids; a simulation gives a seeded one.
+        `holder`: host and state folder; the `node` of every record. `origin`: the log's name, one for each installation.
+        `daemon_info`: `version`, `config_sha256` and `process`. `random`: for ids; a simulation gives a seeded one.
 
         Raises: AuditError(schema | log_read | log_broken | log_truncated | log_foreign_row); ConfigError(origin | store).
         """

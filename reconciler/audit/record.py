@@ -247,9 +247,9 @@ class Record(model.Value):
     prev: model.Digest  # the leaf hash of seq - 1, hex; 64 zeros for the first
     id: str  # UUIDv7
     at: model.Time
-    node: str  # the holder of the lease: host, process and start
+    node: str  # the holder of the lease: host and state folder
     actor: str = "daemon"
-    daemon: Mapping[str, str] = {}  # version, config_sha256
+    daemon: Mapping[str, str] = {}  # version, config_sha256, process
     event: Annotated[Event, pydantic.Field(discriminator="type")]
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", populate_by_name=True, serialize_by_alias=True)

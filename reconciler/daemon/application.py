@@ -41,7 +41,14 @@ class Application:
         self.wake: Callable[[str], None] = lambda _name: None
         self.engine = storage.make_engine(configuration.store_url)
         self.signer = signing.FileSigner.read(configuration.store.signing_key)
-        holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        # Not the process: who owns the state folder is the next life of whoever owned it before, and a life that was
+        # killed gives no lease back. The epoch still grows, so that a former life that is not dead can append no more.
+        holder = f"{socket.gethostname()}:{configuration.state.resolve()}"
+        daemon_info = {
+            "version": version(),
+            "config_sha256": configuration.digest,
+            "process": f"{os.getpid()}:{secrets.token_hex(4)}",
+        }
         self._mirror = mirror.Mirror(configuration.state / "mirror.git", composing.watched(configuration))
         audit_log = log.Log(
             self.engine,
@@ -49,7 +56,7 @@ class Application:
             holder=holder,
             signer=self.signer,
             origin=composing.origin(configuration),
-            daemon_info={"version": version(), "config_sha256": configuration.digest},
+            daemon_info=daemon_info,
         )
         drivers = composing.drivers(configuration, self.clock)
         gates_over = composing.gates_over(configuration, drivers, self.clock)
