@@ -6,7 +6,7 @@ The shape of a document is the gate `schema`'s to judge (trust.md 2.4): here a p
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from pydantic import JsonValue
@@ -16,7 +16,7 @@ from reconciler.admission import effect
 
 _CACHED_BYTES = 1 << 14
 
-Every = None  # of a set of names: it could not be read, so it counts as all of them
+EVERY = None  # of a set of names: it could not be read, so it counts as all of them
 Names = frozenset[str] | None
 Entry = tuple[str, str, str]  # hazard, key, reason
 
@@ -65,13 +65,13 @@ def concerns(
 
 def environments(found: Mapping[bytes, Concern], named: frozenset[str]) -> tuple[str, ...]:
     """What a binding holds: sorted, and all that the policy names where one cannot be read."""
-    each = [named if concern.environments is Every else concern.environments for concern in found.values()]
+    each = [named if concern.environments is EVERY else concern.environments for concern in found.values()]
     return tuple(sorted(frozenset().union(*each)))
 
 
 def hazards(found: Mapping[bytes, Concern]) -> Names:
     each = [concern.hazards for concern in found.values()]
-    return Every if any(names is Every for names in each) else frozenset().union(*(names for names in each if names))
+    return EVERY if any(names is EVERY for names in each) else frozenset().union(*(names for names in each if names))
 
 
 def _concern(old: Document | None, new: Document | None) -> Concern:
@@ -84,16 +84,17 @@ def _concern(old: Document | None, new: Document | None) -> Concern:
     )
 
 
-def _all(names: object) -> Names:
-    found = frozenset(names)  # type: ignore[call-overload]
-    return Every if None in found else found
+def _all(names: Iterable[str | None]) -> Names:
+    listed = tuple(names)
+    read = frozenset(name for name in listed if name is not None)
+    return EVERY if None in listed else read
 
 
 def _added(old: Document | None, new: Document | None) -> Names:
     if new is None:
         return frozenset()
     if new.acknowledged is None:
-        return Every
+        return EVERY
     had = old.acknowledged if old and old.acknowledged else frozenset()
     return frozenset(hazard for hazard, _, _ in new.acknowledged - had)
 
@@ -128,9 +129,9 @@ def _entries(value: JsonValue) -> frozenset[Entry] | None:
         return None
     found: set[Entry] = set()
     for line in value:
-        parts = tuple(line.get(name) for name in ("hazard", "key", "reason")) if isinstance(line, dict) else ()
-        texts = tuple(part for part in parts if isinstance(part, str))
-        if len(texts) != len(Entry.__args__):  # type: ignore[attr-defined]
-            return None
-        found.add((texts[0], texts[1], texts[2]))
+        match line:
+            case {"hazard": str(hazard), "key": str(key), "reason": str(reason)}:
+                found.add((hazard, key, reason))
+            case _:
+                return None
     return frozenset(found)

@@ -102,7 +102,7 @@ def read_merge(repository: ports.Repository, case: Case, rules: policy.Policy) -
 
 
 def read_head(repository: ports.Repository, case: Case, rules: policy.Policy) -> Shape:
-    """The same for a head without a merge; where git would merge the lines of a file, its effect is not known yet."""
+    """The same for a head without a merge; where it conflicts, its effect is not known yet."""
     head = case.revision
     reasons, ancestor = _relation(repository, case, head)
     shape = _read_range(repository, case, rules, head)
@@ -112,15 +112,23 @@ def read_head(repository: ports.Repository, case: Case, rules: policy.Policy) ->
         return Shape(reasons, head=head, commits=shape.commits, span=shape.span)
     base = repository.tree(case.base)
     wanted = merging.overlay(repository.tree(ancestor), base, repository.tree(head))
-    if wanted.conflict is not None:
-        where = wanted.conflict.decode(errors="backslashreplace")
-        message = "changed on both sides since the branch was cut: what a merge would do is not known yet"
-        reason = model.Reason(
-            code="stale_effect", message=message, where=where, fix="merge the watched branch into yours"
-        )
-        return Shape((reason,), head=head, commits=shape.commits, span=shape.span)
     tree = wanted.onto(base)
+    if wanted.conflict is not None:
+        merged = repository.automatic_merge(case.base, head)
+        if merged is None:
+            reason = _conflict(wanted.conflict)
+            return Shape((reason,), head=head, commits=shape.commits, span=shape.span)
+        tree = repository.tree(merged)
     return Shape((), None, head, ancestor, None, shape.commits, shape.span, frozenset(), (), tree)
+
+
+def _conflict(path: bytes) -> model.Reason:
+    return model.Reason(
+        code="stale_effect",
+        message="it conflicts with the watched branch: what a merge would do is not known yet",
+        where=path.decode(errors="backslashreplace"),
+        fix="merge the watched branch into yours",
+    )
 
 
 def _parents(parsed: commit.Commit, case: Case) -> Iterator[model.Reason]:

@@ -51,7 +51,7 @@ def walk(
     seen = known.seen
     for revision in chain:
         # The fold forgets what was seen once something is accepted; what was seen of this chain before still holds.
-        known = known.model_copy(update={"seen": {**seen, **known.seen}})
+        known = known.model_copy(update={"seen": seen})
         judged = examine(repository, revision, known, skipped=passed, terms=terms, now=clock.now())
         known = keep(judged)
         decided.append(judged.decision)

@@ -59,7 +59,7 @@ def hits(rules: policy.Policy, done: effect.Effect, concerns: Mapping[bytes, fac
         found.append(Hit(rules.meta.model_copy(update={"types": (), "environments": ()}), guarded))
     added = facts.hazards(concerns)
     for n, hazard in enumerate(rules.hazards):
-        if added is facts.Every or not added.isdisjoint(hazard.any):
+        if added is facts.EVERY or not added.isdisjoint(hazard.any):
             found.append(Hit(policy.Rule(id=f"{HAZARDS}{n}", paths=("/**",), need=hazard.need), ()))
     return tuple(hit for hit in found if hit is not None)
 
@@ -82,7 +82,7 @@ def _concerned(rule: policy.Rule, concern: facts.Concern | None) -> bool:
     if concern is None:
         return False
     pairs = ((rule.environments, concern.environments), (rule.types, concern.types))
-    return all(not asked or names is facts.Every or not names.isdisjoint(asked) for asked, names in pairs)
+    return all(not asked or names is facts.EVERY or not names.isdisjoint(asked) for asked, names in pairs)
 
 
 def ask(rules: policy.Policy, found: Sequence[Hit], mergers: frozenset[str]) -> tuple[Asked, ...]:
