@@ -89,6 +89,8 @@ def _root() -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run one command; return its exit code. Errors are printed to stderr: what, where, how to fix; never a traceback."""
     try:
+        if f"_{PROGRAM.upper()}_COMPLETE" in os.environ:
+            _know_shells()
         command = typer.main.get_command(app)
         returned = command.main(args=list(arguments), prog_name=PROGRAM, standalone_mode=False)
     except errors.ReconcilerError as exc:
@@ -102,6 +104,13 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as exc:  # noqa: BLE001 - the end of the process: 70 and a sentence, never a traceback
         return _other(exc)
     return returned if isinstance(returned, int) else exit_codes.FINE
+
+
+def _know_shells() -> None:
+    """A shell asks what to complete; typer registers how to answer only where it installs scripts itself."""
+    from typer import _completion_classes
+
+    _completion_classes.completion_init()
 
 
 def main() -> None:

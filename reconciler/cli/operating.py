@@ -79,9 +79,9 @@ def rollback(
     if pin:
         body: dict[str, JsonValue] = {"pin": True, "reason": reason, "acknowledge": list(acknowledge)}
         return _post(f"/deployments/{deployment}/rollback", body, config_file, output)
-    from reconciler.cli import reverting
+    from reconciler.cli import clone, reverting
 
-    return reverting.prepare(deployment, (place, "origin", ""), key, config_file)
+    return reverting.prepare(deployment, clone.Place(place), key, config_file)
 
 
 def _post(path: str, body: dict[str, JsonValue], config_file: options.ConfigOption, output: options.Output) -> int:

@@ -38,11 +38,11 @@ def verify(
     """Judge every commit after the last accepted one, or a head that is not merged yet. Exits with 4 where one is refused."""
     where = clone.Place(place, remote, ref)
     if pre_receive:
-        return _receive(where, after or _tip_of_daemon(config_file), output)
+        return _receive(where, after or tip_of_daemon(config_file), output)
     if not clone.is_clone(place):
         return _ask(head, config_file, output)
     if config_file is not None and not after:
-        after = _tip_of_daemon(config_file)
+        after = tip_of_daemon(config_file)
     with clone.opened(where, after=after) as here:
         decisions = _judge(here, head, tip, after)
     document = as_document(decisions)
@@ -94,7 +94,7 @@ def _judge(here: clone.Clone, head: str, tip: str, after: str) -> tuple[record.D
     end = here.resolve(tip) if tip else here.tip()
     if not here.remote and not after and end == here.base:
         if config.find(None, os.environ) is not None:
-            return walk(here.at(model.Oid(_tip_of_daemon(None))), end)
+            return walk(here.at(model.Oid(tip_of_daemon(None))), end)
         fix = "--after OID, the last accepted commit; or --head H for one that is not merged yet"
         raise errors.ConfigError("usage", "in the watched repository itself nothing says what was accepted", fix=fix)
     return walk(here, end)
@@ -140,7 +140,7 @@ def _receive(where: clone.Place, after: str, output: options.Output) -> int:
     return exit_code(decisions)
 
 
-def _tip_of_daemon(config_file: Path | None) -> str:
+def tip_of_daemon(config_file: Path | None) -> str:
     with session.asking(session.configuration(config_file)) as ask:
         tip = ask("GET", "/status", {}, None).get("tip")
     if not isinstance(tip, str):

@@ -1,0 +1,204 @@
+"""`plan` and `gates run`: what merging a head would do, asked of the daemon; without one, from what stands in the clone alone."""
+
+from __future__ import annotations
+
+import enum
+import os
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import JsonValue
+
+from reconciler import config, documents, errors, model, ports, redact
+from reconciler.audit import record, state
+from reconciler.cli import clone, exit_codes, options, printing, reading, session, verifying
+from reconciler.convergence import clearing
+from reconciler.daemon import clock, plugins, preview
+from reconciler.views import gates as gate_views
+from reconciler.views import plans
+
+app = typer.Typer()
+gates = typer.Typer(help="Run the gates.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(gates, name="gates")
+
+_CONTENT_ONLY = model.Reason(
+    code="not_contacted",
+    message="no daemon was asked: content differences only",
+    fix="name its configuration with --config",
+)
+
+
+class PlanOutput(enum.StrEnum):
+    TABLE = "table"
+    JSON = "json"
+    YAML = "yaml"
+    MARKDOWN = "markdown"
+
+
+@app.command()
+def plan(
+    head: Annotated[
+        str,
+        typer.Argument(metavar="[H]", help="A head that is not merged yet; else HEAD, or what the next turns write."),
+    ] = "",
+    *,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="Exit with 1 where anything would be written.")
+    ] = False,
+    config_file: options.ConfigOption = None,
+    place: options.RepositoryOption = options.HERE,
+    remote: options.RemoteOption = "origin",
+    ref: options.RefOption = "",
+    output: Annotated[PlanOutput, typer.Option("--output", "-o")] = PlanOutput.TABLE,
+) -> int:
+    """What merging a head would write, target by target. An unmerged head is looked at over the accepted connections only."""
+    where = clone.Place(place, remote, ref)
+    document = _ask("/plan", where, head, config_file)
+    if document is None:
+        document = _document(plans.plans(_contents(where, head or "HEAD")))
+    if output is PlanOutput.MARKDOWN:
+        _markdown(document)
+    else:
+        printing.emit(document, options.Output(output.value), reading.plans)
+    return reading.of_plans(document, differs=exit_code)
+
+
+@gates.command("run")
+def run(
+    head: Annotated[str, typer.Argument(metavar="H")] = "HEAD",
+    *,
+    config_file: options.ConfigOption = None,
+    place: options.RepositoryOption = options.HERE,
+    remote: options.RemoteOption = "origin",
+    ref: options.RefOption = "",
+    output: options.OutputOption = options.Output.TABLE,
+) -> int:
+    """Run every check on the automatic merge of a head. Records nothing. Exits with 3 where one says no."""
+    where = clone.Place(place, remote, ref)
+    document = _ask("/gates/run", where, head, config_file)
+    if document is None:
+        document = _document(gate_views.just_run(_run(where, head)))
+    printing.emit(document, output, reading.gates)
+    passed = [each.get("outcome") == "PASS" for each in printing.items(document)]
+    return exit_codes.FINE if passed and all(passed) else exit_codes.GATE
+
+
+def _ask(path: str, where: clone.Place, head: str, config_file: Path | None) -> dict[str, JsonValue] | None:
+    """What the daemon answers; None where there is none, or where it cannot know this head yet."""
+    found = config.find(config_file, os.environ)
+    if found is None:
+        return None
+    try:
+        with session.asking(session.configuration(found)) as ask:
+            return ask("GET", path, {"head": _full(where, head)} if head else {}, None)
+    except errors.ReconcilerError as exc:
+        away = isinstance(exc, errors.TransientError) or exc.code == "no_log"
+        if not away or not clone.is_clone(where.path):
+            raise
+        printing.say(f"the daemon cannot say: {exc.message}")
+        return None
+
+
+def _full(where: clone.Place, head: str) -> str:
+    if not clone.is_clone(where.path):
+        return head
+    with clone.opened(where) as here:
+        return here.resolve(head)
+
+
+def _contents(where: clone.Place, head: str) -> list[plans.Preview]:
+    with clone.opened(where) as here:
+        decision, merged = readable(here, here.resolve(head))
+        return [
+            plans.Preview(
+                target=name,
+                reasons=(_CONTENT_ONLY,),
+                content=preview.folder_diff(merged, here.base, decision.revision, name),
+            )
+            for name in sorted(decision.targets)
+        ]
+
+
+def readable(here: clone.Clone, head: model.Oid) -> tuple[record.Decision, preview.Merged]:
+    """Nothing of a head is parsed unless every commit in it is signed by somebody known (design.md 9).
+
+    Raises: PermanentError(not_readable).
+    """
+    decision = verifying.examine(here, head).decision
+    if decision.effect is None:
+        why = (
+            decision.reasons[0] if decision.reasons else model.Reason(code="unknown", message="it could not be judged")
+        )
+        raise errors.PermanentError(
+            "not_readable", f"its content is not looked at: {why.message}", where=why.where, fix=why.fix
+        )
+    return decision, preview.Merged(here.repository, head, here.base)
+
+
+def _run(where: clone.Place, head: str) -> record.Clearance:
+    with clone.opened(where) as here, tempfile.TemporaryDirectory(prefix="reconciler-gates-") as scratch:
+        decision, merged = readable(here, here.resolve(head))
+        suite = clearing.Suite(_gates(merged, Path(scratch)), clock.Threads(), clock.SystemClock())
+        try:
+            results = clearing.preview(decision, merged, _confirmed(here), suite)
+        except errors.ConfigError as exc:  # A document that nobody can read.
+            unreadable = model.GateResult(outcome=model.Outcome.FAIL, findings=(model.Reason.of(exc),), check="schema")
+            results = (unreadable.model_copy(update={"targets": tuple(sorted(decision.targets))}),)
+        clean = tuple(model.GateResult.model_validate(result.model_dump()) for result in results)
+        return record.Clearance(revision=decision.revision, results=clean, passed=clearing.passes(clean))
+
+
+def _confirmed(here: clone.Clone) -> state.State:
+    """A clone takes what stands on the watched branch for what is deployed: the gates see the change from there."""
+    targets = {}
+    for name, digest in documents.target_digests(here.repository.tree(here.base)).items():
+        stands = model.Version(revision=here.base, digest=digest)
+        targets[name] = state.Target(name=name, confirmed=stands, cleared=stands)
+    return here.known.model_copy(update={"size": 1, "targets": targets})
+
+
+class _NoSecrets:
+    """A clone has none, and no gate of content needs one."""
+
+    def resolve(self, reference: str) -> str:
+        raise errors.ConfigError("secret", "a clone resolves no secret", where=reference)
+
+
+def _gates(merged: ports.Repository, scratch: Path) -> ports.Gates:
+    def around(kind: str) -> ports.DriverFacilities:
+        # Which folders a daemon may write stands in its own configuration: it asks again.
+        return ports.DriverFacilities("clone", scratch / kind, (Path("/"),), _NoSecrets(), clock.SystemClock())
+
+    drivers: ports.Drivers = plugins.Loaded(
+        "reconciler.targets", frozenset(), lambda kind, made: lambda: made(around(kind))
+    )
+    facilities = ports.GateFacilities(merged, drivers, clock.SystemClock(), production=False)
+    return plugins.Loaded("reconciler.gates", frozenset(), lambda _, made: lambda check: made(check, facilities))
+
+
+def _document(made: plans.PlanList | gate_views.GateList) -> dict[str, JsonValue]:
+    clean = redact.document(made.model_dump(mode="json", by_alias=True))
+    return clean if isinstance(clean, dict) else {}
+
+
+def _markdown(document: printing.Document) -> None:
+    """For a comment on a request."""
+    for each in printing.items(document):
+        steps = reading.listed(each.get("steps"))
+        printing.out(f"### {printing.text(each.get('target'))}\n")
+        for reason in (*reading.listed(each.get("refusals")), *reading.listed(each.get("reasons"))):
+            printing.out(f"- {printing.reason(reason)}")
+        for step in steps:
+            printing.out(f"- `{printing.text(step.get('action'))}` `{printing.text(step.get('key'))}`")
+        shown = "\n".join(str(step.get("diff") or "") for step in steps).strip() or str(each.get("content") or "")
+        if shown:
+            fence = "`" * max(3, 1 + max((len(run) for run in _ticks(shown)), default=0))
+            printing.out(f"\n{fence}diff\n{shown}\n{fence}\n")
+
+
+def _ticks(shown: str) -> list[str]:
+    import re
+
+    return re.findall(r"`+", shown)

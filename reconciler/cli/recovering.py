@@ -1,0 +1,104 @@
+"""`recover`: the way out of a blocked history. Shows what blocks it, and prepares the merge that is judged as one change (trust.md 5.2).
+
+What the refused commits did is taken back, path by path, unless it is to be kept; what only stood behind them stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reconciler import model
+from reconciler.admission import effect, tree
+from reconciler.cli import candidates, changes, clone, exit_codes, keys, options, printing, restoring, verifying
+from reconciler.git import repository, writing
+
+app = typer.Typer()
+_BEHIND = frozenset({"blocked"})  # alone: nothing else speaks against it
+
+
+@app.command()
+def recover(
+    *,
+    key: Annotated[Path | None, typer.Option("--key", help="Your SSH key: makes the branch and the merge.")] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep what the refused commits did: it is approved as it is.")
+    ] = False,
+    after: Annotated[str, typer.Option("--after", help="The last accepted commit; else the daemon says.")] = "",
+    config_file: options.ConfigOption = None,
+    branch: Annotated[str, typer.Option("--branch", help="What is prepared.")] = "recovery",
+    push: options.PushOption = False,
+    place: options.RepositoryOption = options.HERE,
+    remote: options.RemoteOption = "origin",
+    ref: options.RefOption = "",
+) -> int:
+    """Show what blocks the watched branch; with --key prepare the recovery merge, to be approved and then landed."""
+    base = after or verifying.tip_of_daemon(config_file)
+    with clone.opened(clone.Place(place, remote, ref), after=base) as here:
+        chain = candidates.chain(here)
+        stands = candidates.walk(here, chain)
+        if not stands.passed:
+            printing.say("nothing is blocked")
+            return exit_codes.FINE
+        for oid, judged in zip(stands.passed, stands.judged, strict=True):
+            codes = ", ".join(reason.code for reason in judged.decision.reasons)
+            printing.out(f"{oid} {judged.decision.verdict} {codes}")
+        back = {} if keep else dict(taken_back(here, stands))
+        for path in sorted(back):
+            printing.out(f"back to {stands.base[:12]}: {tree.show(path)}")
+        for line in _left(here, stands, back):
+            printing.out(line)
+        if key is None:
+            printing.say("next: reconciler recover --key KEY prepares the recovery merge")
+            return verifying.exit_code([judged.decision for judged in stands.judged])
+        made = prepare(here, stands, back, key, f"refs/heads/{branch}")
+        printing.out(f"{made} refs/heads/{branch}")
+        if push and here.remote:
+            writing.push_ref(here.path, here.remote, f"refs/heads/{branch}")
+    option = f"--after {stands.base}"
+    printing.say(f"next, other people: reconciler approve {branch} {option} --key KEY --push")
+    printing.say(f"then: reconciler merge {branch} {option} --key KEY --push")
+    return exit_codes.FINE
+
+
+def taken_back(here: clone.Clone, stands: candidates.Walked) -> Iterator[tuple[bytes, model.Entry | None]]:
+    """Every path that a refused commit changed, as it was in the last accepted one. Later changes of the same path go too."""
+    before = here.repository.tree(stands.base)
+    for oid, judged in zip(stands.passed, stands.judged, strict=True):
+        if {reason.code for reason in judged.decision.reasons} <= _BEHIND:
+            continue
+        first = repository.parse_links(here.repository.commit(oid), oid).parents[:1]
+        parent = here.repository.tree(first[0]) if first else {}
+        for path in effect.changed(parent, here.repository.tree(oid)):
+            yield path, before.get(path)
+
+
+def prepare(
+    here: clone.Clone,
+    stands: candidates.Walked,
+    back: dict[bytes, model.Entry | None],
+    key: Path,
+    name: str,
+) -> model.Oid:
+    """One signed commit on the last of them, and the signed merge of it: that merge is what is approved."""
+    last, now = stands.passed[-1], datetime.now(UTC)
+    author, merger = (keys.signer(here.rules, key, use, now) for use in ("commit", "merge"))
+    head = restoring.commit(
+        here.path, last, back, signer=author, message=f"Recover from {', '.join(oid[:12] for oid in stands.passed)}"
+    )
+    made = restoring.commit(
+        here.path, head, {}, signer=merger, message=f"Recovery merge after {stands.base[:12]}", parents=(last, head)
+    )
+    restoring.branch(here.path, name, made)
+    return made
+
+
+def _left(here: clone.Clone, stands: candidates.Walked, back: dict[bytes, model.Entry | None]) -> Iterator[str]:
+    """What the recovery brings beside: good work that stood behind."""
+    before, now = here.repository.tree(stands.base), here.repository.tree(stands.passed[-1])
+    paths = [path for path in effect.changed(before, now) if path not in back]
+    yield from changes.diff(here.repository, before, now, paths)
