@@ -11,6 +11,7 @@ from reconciler.admission import brought, commit, merging, policy, recovery, sig
 from reconciler.audit import record, state
 
 _PARENTS = 2
+_SHORT = 8  # commits: reading more of them takes longer than asking git
 
 
 @dataclass(frozen=True)
@@ -73,14 +74,14 @@ def read_merge(repository: ports.Repository, case: Case, rules: policy.Policy) -
     if wrong:
         return Shape(wrong, merge=parsed)
     head = parsed.parents[1]
-    reasons, ancestor = _relation(repository, case, head)
+    reasons, ancestor, oids = _relation(repository, case, head)
     # P4: its signature.
     verified = brought.verify(parsed, "unsigned_merge")
     signer = verified if isinstance(verified, model.Reason) else _merger(verified, case, rules)
     if isinstance(signer, model.Reason):
         reasons = (*reasons, signer)
     # P5 and P7: all that it brings in.
-    shape = _read_range(repository, case, rules, head)
+    shape = _read_range(repository, case, rules, oids)
     if case.skipped:
         shape = _widen(repository, case, rules, parsed, shape)
     mergers = brought.named(parsed, rules)
@@ -104,8 +105,8 @@ def read_merge(repository: ports.Repository, case: Case, rules: policy.Policy) -
 def read_head(repository: ports.Repository, case: Case, rules: policy.Policy) -> Shape:
     """The same for a head without a merge; where it conflicts, its effect is not known yet."""
     head = case.revision
-    reasons, ancestor = _relation(repository, case, head)
-    shape = _read_range(repository, case, rules, head)
+    reasons, ancestor, oids = _relation(repository, case, head)
+    shape = _read_range(repository, case, rules, oids)
     denied = tuple(_denials(case.terms.denied, rules, shape))
     reasons = (*reasons, *shape.reasons, *denied)
     if reasons or ancestor is None:
@@ -146,17 +147,37 @@ def _parents(parsed: commit.Commit, case: Case) -> Iterator[model.Reason]:
 
 def _relation(
     repository: ports.Repository, case: Case, head: model.Oid
-) -> tuple[model.ValidationResult, model.Oid | None]:
-    """P3: what the head brings, and the one commit where the two sides parted."""
+) -> tuple[model.ValidationResult, model.Oid | None, tuple[model.Oid, ...]]:
+    """P3: what the head brings in, and the one commit where the two sides parted."""
     last = (case.skipped or (case.base,))[-1]
-    if not repository.brought_in(head, last) or not repository.brought_in(head, case.base):
+    straight = _straight(repository, case.base, head) if last == case.base else ()
+    if straight:
+        return (), case.base, straight
+    oids = _limited(repository.brought_in(head, last), head)
+    if not oids:
         message = "everything in it was merged before"
-        return (model.Reason(code="nothing_merged", message=message, where=head, fix="commit something new"),), None
+        return (model.Reason(code="nothing_merged", message=message, where=head, fix="commit something new"),), None, ()
     bases = repository.merge_bases(case.base, head)
     if len(bases) != 1:
         message = f"{len(bases)} merge bases; one is needed"
-        return (model.Reason(code="merge_base", message=message, where=head, fix="rebase the branch"),), None
-    return (), bases[0]
+        return (model.Reason(code="merge_base", message=message, where=head, fix="rebase the branch"),), None, oids
+    return (), bases[0], oids
+
+
+def _straight(repository: ports.Repository, base: model.Oid, head: model.Oid) -> tuple[model.Oid, ...]:
+    """The commits of a short branch that stands on the base, parents first; none where it is not one: then git is asked.
+
+    What a line of single parents down to the base holds is what it brings in, and the base is where it parted.
+    """
+    found: list[model.Oid] = []
+    at = head
+    while at != base:
+        parsed = commit.parse_commit(at, repository.commit(at))
+        if isinstance(parsed, model.Reason) or len(parsed.parents) != 1 or len(found) == _SHORT:
+            return ()
+        found.append(at)
+        at = parsed.parents[0]
+    return tuple(reversed(found))
 
 
 def _merger(verified: signature.Verified, case: Case, rules: policy.Policy) -> policy.Signer | model.Reason:
@@ -174,9 +195,7 @@ def _recorded(
     return record.MergeSignature(principal=signer.name, key_id=signer.key.id, algorithm=verified.algorithm)
 
 
-def _read_range(repository: ports.Repository, case: Case, rules: policy.Policy, head: model.Oid) -> Shape:
-    last = (case.skipped or (case.base,))[-1]
-    oids = _limited(repository.brought_in(head, last), head)
+def _read_range(repository: ports.Repository, case: Case, rules: policy.Policy, oids: tuple[model.Oid, ...]) -> Shape:
     found = brought.read(repository, oids, rules, case.observed)
     return Shape(found.reasons, commits=found, span=found)
 

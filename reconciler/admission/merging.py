@@ -40,9 +40,9 @@ def is_automatic(
 ) -> bool:
     """Whether the tree of this merge is the automatic merge of `base` and its second parent; `done`: base -> merge."""
     head = merge.parents[1]
-    if ancestor == base and _tree_of(repository, head) == merge.tree:
-        return True  # The branch stood on the base: nothing had to be merged.
     before, theirs, after = repository.tree(base), repository.tree(head), repository.tree(merge.id)
+    if ancestor == base and theirs is after:
+        return True  # The branch stood on the base, nothing had to be merged, and a repository reads a tree once.
     wanted = overlay(before if ancestor == base else repository.tree(ancestor), before, theirs)
     if wanted.conflict is not None:
         return repository.automatic_merge(base, head) == merge.tree
@@ -63,8 +63,3 @@ def _folder_in_the_way(base: model.Tree, changes: dict[bytes, model.Entry | None
                 return path
     roots = tuple(path + b"/" for path in added)
     return next((path for path in kept if path.startswith(roots)), None)
-
-
-def _tree_of(repository: ports.Repository, head: model.Oid) -> model.Oid | None:
-    parsed = commit.parse_commit(head, repository.commit(head))
-    return parsed.tree if isinstance(parsed, commit.Commit) else None
