@@ -184,7 +184,7 @@ def test_a_repository_without_policies_is_an_error() -> None:
 
 
 def test_the_embedded_engine_is_refused_in_production() -> None:
-    with pytest.raises(errors.ConfigError, match="for development"):
+    with pytest.raises(errors.ConfigError, match="does not trust the embedded engine"):
         opa.OpaGate(model.Check(gate="opa"), gating.Estate(production=True).facilities)
 
 
