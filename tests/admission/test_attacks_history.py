@@ -336,3 +336,38 @@ def test_c80_a_head_with_an_unsigned_commit_is_not_parsed(bank: estate.Estate) -
     judged = judging.examine_head(bank.store, head, bank.known(bank.tip), terms=bank.terms, now=estate.NOW)
     assert estate.codes(judged.decision) == {"unsigned_commit"}
     assert judged.effect is None
+
+
+# --- what a merge brings in ---
+
+
+def test_a_long_branch_is_read_whole(bank: estate.Estate) -> None:
+    head = bank.tip
+    for n in range(12):
+        head = bank.branch({"targets/sandbox/resources.yaml": estate.resources(n + 2)}, on=head, signer="alice")
+    merge = bank.merge(head)
+    bank.approve(merge, "bob")
+    decision = bank.judge(merge)
+    assert (decision.verdict, len(decision.commits)) == (ACCEPT, 12)
+
+
+def test_a_branch_that_goes_on_after_its_merge_brings_in_the_rest_only(bank: estate.Estate) -> None:
+    """Its first half was accepted; bob, who wrote that, may approve the second."""
+    first = bank.branch(SANDBOX, "bob")
+    merge = bank.merge(first)
+    bank.approve(merge, "grace")
+    bank.push(merge)
+    second = bank.branch({"targets/sandbox/more.yaml": b"{}"}, on=first)
+    again = bank.merge(second)
+    bank.approve(again, "bob")
+    decision = bank.judge(again)
+    assert decision.verdict is ACCEPT, decision.reasons
+    assert [each.oid for each in decision.commits] == [second]
+
+
+def test_a_fast_branch_hides_no_unsigned_commit(bank: estate.Estate) -> None:
+    unsigned = bank.branch(SANDBOX, signer="")
+    for n, head in enumerate((unsigned, bank.branch({"targets/sandbox/x": b"1"}, on=unsigned))):
+        merge = bank.merge(head)
+        bank.approve(merge, "bob")
+        assert estate.codes(bank.judge(merge)) == {"unsigned_commit"}, n
