@@ -104,7 +104,8 @@ def take_over(repository: ports.Repository, audit: log.Log, pin: Pin, *, clock: 
 def _waiting(known: state.State) -> frozenset[model.Oid]:
     """The heads whose approvals may still change something: of what is held, and of what is not yet deployed."""
     decisions = (*known.held.values(), *(merge.decision for merge in known.pending.values()))
-    return frozenset(decision.head for decision in decisions if decision.head)
+    unwritten = (head for target in known.targets.values() for head in target.heads.values())
+    return frozenset((*(decision.head for decision in decisions if decision.head), *unwritten))
 
 
 def _keep(audit: log.Log) -> judging.Keep:

@@ -25,6 +25,7 @@ class Target(model.Value):
     decision: int = 0  # seq of the decision behind it, and of the clearance
     clearance: int = 0
     decisions: tuple[int, ...] = ()  # all that touched it since it was confirmed
+    heads: Mapping[int, model.Oid] = {}  # what they merged: its approvals may still be taken back
     taken_over: bool = False  # from genesis: looked at, never written, until a merge that touches it has passed
     released: bool = False
     waiting: model.Oid | None = None  # the newest accepted merge that touches it, while that has not passed
@@ -177,8 +178,16 @@ def _fold_reset(state: State, entry: record.Record, event: record.Reset) -> Stat
 
 def _fold_accepted(state: State, entry: record.Record, event: record.Decision) -> State:
     """A moves on; the targets that were touched wait for the gates of this merge."""
+    head = {entry.seq: event.head} if event.head else {}
     touched = [
-        t.model_copy(update={"waiting": event.revision, "gates": (), "decisions": (*t.decisions, entry.seq)})
+        t.model_copy(
+            update={
+                "waiting": event.revision,
+                "gates": (),
+                "decisions": (*t.decisions, entry.seq),
+                "heads": {**t.heads, **head},
+            }
+        )
         for t in map(state.target, event.targets)
     ]
     merge = {event.revision: Merge(decision=event, seq=entry.seq, at=entry.at)} if touched else {}
@@ -375,5 +384,6 @@ def _confirm(target: Target, version: model.Version, entry: record.Record) -> Ta
             "retries": 0,
             "drift": None,
             "decisions": tuple(s for s in target.decisions if s > target.decision) if arrived else target.decisions,
+            "heads": {s: h for s, h in target.heads.items() if s > target.decision} if arrived else target.heads,
         }
     )

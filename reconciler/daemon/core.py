@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from reconciler import documents, errors, model, ports
-from reconciler.admission import admit, admitted, judging, policy
+from reconciler.admission import admit, admitted, judging, policy, withdrawing
 from reconciler.audit import log, record, state
 from reconciler.convergence import clearing, deciding
 from reconciler.convergence import target as targets
@@ -77,6 +77,7 @@ class Core:
         )
         self._targets: dict[str, targets.DeploymentTarget] = {}
         self._admitted: dict[str, tuple[object, admitted.Admitted]] = {}
+        self._said: dict[str, tuple[object, model.ValidationResult]] = {}
         self._lock = threading.Lock()
 
     def names(self) -> tuple[str, ...]:
@@ -143,6 +144,10 @@ class Core:
         with self._lock:
             return dict(self._targets)
 
+    def is_accounted_for(self) -> bool:
+        """Whether the log says of every write what became of it."""
+        return not any(each.open and each.open.unsettled for each in self.audit.state.targets.values())
+
     def recheck(self, name: str, version: model.Version) -> model.ValidationResult:
         return clearing.recheck(name, version, self.repository, self.audit.state, self.suite)
 
@@ -177,10 +182,32 @@ class Core:
             reasons.append(calendar[0])
         return deciding.Brakes(
             halted=halted,
+            withdrawn=self._withdrawn(wanted, known),
             deferred=tuple(reasons),
             until=calendar[1] if calendar else None,
             dependency=self._unready(wanted, known),
             claimed=claimed,
+        )
+
+    def _withdrawn(self, wanted: model.Desired, known: state.Target) -> model.ValidationResult:
+        """Why what is about to be written for the first time may not be, by what was said since it was accepted."""
+        if known.open or not known.heads or (known.confirmed and known.confirmed.digest == wanted.digest):
+            return ()
+        question = (known.decisions, self.fetches.last)
+        kept = self._said.get(known.name)
+        if kept is None or kept[0] != question:
+            behind = (seq for seq in known.decisions if seq <= known.decision)
+            kept = (question, tuple(reason for seq in behind for reason in self._taken_back(seq)))
+            self._said[known.name] = kept
+        return kept[1]
+
+    def _taken_back(self, seq: int) -> model.ValidationResult:
+        terms = self.settings.terms
+        return tuple(
+            reason
+            for entry in self.audit.records(after=seq - 1, before=seq + 1)
+            if isinstance(entry.event, record.Decision)
+            for reason in withdrawing.withdrawn(self.repository, entry.event, self.audit.state, terms=terms)
         )
 
     def _silence(self, at: datetime) -> Iterator[model.Reason]:
