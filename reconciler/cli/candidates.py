@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from reconciler import errors, model
 from reconciler.admission import judging
 from reconciler.cli import clone
-from reconciler.daemon import clock, preview
+from reconciler.daemon import clock, merged
 from reconciler.git import repository
 
 _PARENTS = 2
@@ -52,7 +52,7 @@ def find(here: clone.Clone, commit: model.Oid) -> Candidate:
     judged = judging.examine_head(here.repository, commit, here.known, terms=here.terms, now=clock.SystemClock().now())
     after: model.Tree = {}
     if judged.effect is not None:
-        after = preview.Merged(here.repository, commit, here.base).tree(commit)
+        after = merged.Merged(here.repository, commit, here.base).tree(commit)
     return Candidate(commit, here.base, judged, after, merged=False)
 
 

@@ -15,7 +15,7 @@ from reconciler import config, documents, errors, model, ports, redact
 from reconciler.audit import record, state
 from reconciler.cli import clone, exit_codes, options, printing, reading, session, verifying
 from reconciler.convergence import clearing
-from reconciler.daemon import clock, plugins, preview
+from reconciler.daemon import clock, merged, plugins, preview
 from reconciler.views import gates as gate_views
 from reconciler.views import plans
 
@@ -110,18 +110,18 @@ def _full(where: clone.Place, head: str) -> str:
 
 def _contents(where: clone.Place, head: str) -> list[plans.Preview]:
     with clone.opened(where) as here:
-        decision, merged = readable(here, here.resolve(head))
+        decision, onto = readable(here, here.resolve(head))
         return [
             plans.Preview(
                 target=name,
                 reasons=(_CONTENT_ONLY,),
-                content=preview.folder_diff(merged, here.base, decision.revision, name),
+                content=preview.folder_diff(onto, here.base, decision.revision, name),
             )
             for name in sorted(decision.targets)
         ]
 
 
-def readable(here: clone.Clone, head: model.Oid) -> tuple[record.Decision, preview.Merged]:
+def readable(here: clone.Clone, head: model.Oid) -> tuple[record.Decision, merged.Merged]:
     """Nothing of a head is parsed unless every commit in it is signed by somebody known (design.md 9).
 
     Raises: PermanentError(not_readable).
@@ -134,15 +134,15 @@ def readable(here: clone.Clone, head: model.Oid) -> tuple[record.Decision, previ
         raise errors.PermanentError(
             "not_readable", f"its content is not looked at: {why.message}", where=why.where, fix=why.fix
         )
-    return decision, preview.Merged(here.repository, head, here.base)
+    return decision, merged.Merged(here.repository, head, here.base)
 
 
 def _run(where: clone.Place, head: str) -> record.Clearance:
     with clone.opened(where) as here, tempfile.TemporaryDirectory(prefix="reconciler-gates-") as scratch:
-        decision, merged = readable(here, here.resolve(head))
-        suite = clearing.Suite(_gates(merged, Path(scratch)), clock.Threads(), clock.SystemClock())
+        decision, onto = readable(here, here.resolve(head))
+        suite = clearing.Suite(_gates(onto, Path(scratch)), clock.Threads(), clock.SystemClock())
         try:
-            results = clearing.preview(decision, merged, _confirmed(here), suite)
+            results = clearing.preview(decision, onto, _confirmed(here), suite)
         except errors.ConfigError as exc:  # A document that nobody can read.
             unreadable = model.GateResult(outcome=model.Outcome.FAIL, findings=(model.Reason.of(exc),), check="schema")
             results = (unreadable.model_copy(update={"targets": tuple(sorted(decision.targets))}),)

@@ -7,48 +7,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from reconciler import documents, errors, model, ports
-from reconciler.admission import judging, merging
+from reconciler.admission import judging
 from reconciler.audit import record
 from reconciler.convergence import clearing
-from reconciler.daemon import core
+from reconciler.daemon import core, merged
 from reconciler.views import plans
 
 GatesOver = Callable[[ports.Repository], ports.Gates]
 _DIFF_BYTES = 256 << 10
-
-
-class Merged:
-    """`ports.Repository` in which `head` is what its automatic merge onto `base` would be."""
-
-    def __init__(self, repository: ports.Repository, head: model.Oid, base: model.Oid) -> None:
-        self._repository, self._head = repository, head
-        (ancestor, *_) = repository.merge_bases(base, head)
-        onto = repository.tree(base)
-        self._tree = merging.overlay(repository.tree(ancestor), onto, repository.tree(head)).onto(onto)
-
-    def tree(self, commit: model.Oid) -> model.Tree:
-        return self._tree if commit == self._head else self._repository.tree(commit)
-
-    def commit(self, oid: model.Oid) -> bytes:
-        return self._repository.commit(oid)
-
-    def read(self, oid: model.Oid) -> bytes:
-        return self._repository.read(oid)
-
-    def first_parents(self, tip: model.Oid, after: model.Oid) -> Iterator[model.Oid]:
-        return self._repository.first_parents(tip, after)
-
-    def brought_in(self, head: model.Oid, base: model.Oid) -> tuple[model.Oid, ...]:
-        return self._repository.brought_in(head, base)
-
-    def merge_bases(self, one: model.Oid, other: model.Oid) -> tuple[model.Oid, ...]:
-        return self._repository.merge_bases(one, other)
-
-    def automatic_merge(self, base: model.Oid, head: model.Oid) -> model.Oid | None:
-        return self._repository.automatic_merge(base, head)
-
-    def envelopes(self, head: model.Oid) -> tuple[bytes, ...]:
-        return self._repository.envelopes(head)
 
 
 class Previews:
@@ -65,10 +31,10 @@ class Previews:
 
     def run_gates(self, head: model.Oid) -> record.Clearance:
         """Raises: PermanentError(not_readable) where its content may not be parsed."""
-        decision, merged = self._readable(head)
-        suite = replace(self._core.suite, gates=self._gates_over(merged))
+        decision, onto = self._readable(head)
+        suite = replace(self._core.suite, gates=self._gates_over(onto))
         try:
-            results = clearing.preview(decision, merged, self._core.audit.state, suite)
+            results = clearing.preview(decision, onto, self._core.audit.state, suite)
         except errors.ConfigError as exc:
             reason = model.Reason.of(exc)
             results = (model.GateResult(check="schema", outcome=model.Outcome.FAIL, findings=(reason,)),)
@@ -76,8 +42,8 @@ class Previews:
 
     def plan(self, head: model.Oid) -> tuple[plans.Preview, ...]:
         """Of each target that the head touches. Raises: as `run_gates`."""
-        decision, merged = self._readable(head)
-        return tuple(self._of_head(name, head, merged) for name in sorted(decision.targets))
+        decision, onto = self._readable(head)
+        return tuple(self._of_head(name, head, onto) for name in sorted(decision.targets))
 
     def now(self, name: str) -> plans.Preview:
         """What the next turns of a target would write; looks at it now.
@@ -92,7 +58,7 @@ class Previews:
         finally:
             fresh.close()
 
-    def _readable(self, head: model.Oid) -> tuple[record.Decision, Merged]:
+    def _readable(self, head: model.Oid) -> tuple[record.Decision, merged.Merged]:
         """Nothing of a head is parsed unless every commit in it is signed by somebody known (design.md 9)."""
         decision = self.judge(head)
         if decision.effect is None:
@@ -104,14 +70,14 @@ class Previews:
             raise errors.PermanentError(
                 "not_readable", f"its content is not looked at: {why.message}", where=why.where, fix=why.fix
             )
-        return decision, Merged(self._core.repository, head, decision.base)
+        return decision, merged.Merged(self._core.repository, head, decision.base)
 
-    def _of_head(self, name: str, head: model.Oid, merged: Merged) -> plans.Preview:
+    def _of_head(self, name: str, head: model.Oid, onto: merged.Merged) -> plans.Preview:
         tip = self._core.audit.state.tip
-        content = folder_diff(merged, tip, head, name) if tip else ""
+        content = folder_diff(onto, tip, head, name) if tip else ""
         fresh = self._core.fresh_target(name)
         try:
-            document = documents.read_target(merged, head, name)
+            document = documents.read_target(onto, head, name)
             if document is None:
                 why = model.Reason(
                     code="released", message="its document goes: nothing is written, the target is released"
