@@ -151,7 +151,7 @@ class Application:
     def records(self, query_: audit.Query) -> Sequence[events.Record]:
         return audit.find(self.engine, query_)
 
-    def record(self, seq: int) -> events.Record:
+    def read(self, seq: int) -> events.Record:
         return query.show(self.engine, seq)
 
     def verification(self) -> verification.Report:
