@@ -56,6 +56,8 @@ class Repository(Protocol):
     def tree(self, commit: model.Oid) -> model.Tree:
         """Every blob of a commit's whole tree, gitlinks and symlinks too; what stands in it is not judged here.
 
+        The id of a tree, as `automatic_merge` returns it, serves as well.
+
         Raises: PermanentError(limit) beyond the limits on files and depth.
         """
         ...

@@ -11,6 +11,7 @@ from reconciler.audit import record
 
 FIGHT_WITHIN = timedelta(minutes=1)  # targets.md 1.6
 FIGHT_CORRECTIONS = 5
+SEEN_KEPT = 512  # Observation times of what may still be judged; one that is forgotten is taken anew, which is stricter.
 PAST_KEPT = timedelta(days=90)  # No rollback window reaches further back; the log does.
 
 
@@ -69,7 +70,7 @@ class State(model.Value):
     reset: model.Time | None = None  # approvals from before it count no more
     policies: model.Oid | None = None  # the last accepted commit that touched policies/
     held: Mapping[model.Oid, record.Decision] = {}  # commits after it that were not accepted
-    seen: Mapping[str, model.Time] = {}  # t_obs of what came after it
+    seen: Mapping[str, model.Time] = {}  # t_obs of commits and envelopes, the newest last
     pending: Mapping[model.Oid, Merge] = {}  # accepted, not cleared
     halted: tuple[str, ...] = ()
     config: model.Digest | None = None
@@ -199,7 +200,7 @@ def _fold_accepted(state: State, entry: record.Record, event: record.Decision) -
             "tip": event.revision,
             "policies": event.revision if event.policies else state.policies,
             "held": {},
-            "seen": {},
+            "seen": dict([*state.seen.items()][-SEEN_KEPT:]),
             "pending": {**pending, **merge},
         }
     )
