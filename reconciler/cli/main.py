@@ -25,6 +25,7 @@ class _Place(NamedTuple):
 
 
 COMMANDS = {
+    "demo": _Place("demo.command", "Play the whole story in a temporary folder, with real keys and the real daemon."),
     "init": _Place("initialising", "Make a repository skeleton, its policy, the log's key and reconciler.yaml."),
     "run": _Place("running", "Run the daemon."),
     "once": _Place("running", "Make one full pass; exit with what it found."),

@@ -13,12 +13,11 @@ from typing import Annotated
 import typer
 
 from reconciler import model
-from reconciler.admission import effect, tree
+from reconciler.admission import effect, policy, tree
 from reconciler.cli import candidates, changes, clone, exit_codes, keys, options, printing, restoring, verifying
 from reconciler.git import repository, writing
 
 app = typer.Typer()
-_BEHIND = frozenset({"blocked"})  # alone: nothing else speaks against it
 
 
 @app.command()
@@ -68,13 +67,22 @@ def recover(
 def taken_back(here: clone.Clone, stands: candidates.Walked) -> Iterator[tuple[bytes, model.Entry | None]]:
     """Every path that a refused commit changed, as it was in the last accepted one. Later changes of the same path go too."""
     before = here.repository.tree(stands.base)
-    for oid, judged in zip(stands.passed, stands.judged, strict=True):
-        if {reason.code for reason in judged.decision.reasons} <= _BEHIND:
+    for oid in stands.passed:
+        if _only_stood_behind(here, stands.base, oid):
             continue
         first = repository.parse_links(here.repository.commit(oid), oid).parents[:1]
         parent = here.repository.tree(first[0]) if first else {}
         for path in effect.changed(parent, here.repository.tree(oid)):
             yield path, before.get(path)
+
+
+def _only_stood_behind(here: clone.Clone, base: model.Oid, oid: model.Oid) -> bool:
+    """Whether it would be accepted, were what is below it. Not where the policies below it are others: they prove nothing."""
+    below = repository.parse_links(here.repository.commit(oid), oid).parents[:1]
+    place = policy.PATH.encode()
+    if not below or here.repository.tree(below[0]).get(place) != here.repository.tree(base).get(place):
+        return False
+    return candidates.walk(here.at(below[0]), (oid,)).base == oid
 
 
 def prepare(

@@ -72,16 +72,10 @@ def with_emails(people: Sequence[Person]) -> tuple[Person, ...]:
 def approval_policy(people: Sequence[Person], admins: Sequence[str], pin: Pin, now: datetime) -> bytes:
     """`policies/approval.yaml`: as strict as so many people allow.
 
-    Raises: ConfigError(policy_lint) for one person alone.
+    Raises: ConfigError(policy_lint) where some change could never be approved.
     """
-    if len(people) < 2:  # noqa: PLR2004 - an author and somebody else
-        raise errors.ConfigError(
-            "policy_lint",
-            "with one person nobody could approve: whoever wrote a change never approves it",
-            fix="name a second person: --person NAME=KEY.pub, with a key of their own",
-        )
-    reviewers = [person.name for person in people]
-    meta = min(2, max(1, len(admins) - 1))
+    _check_enough(people, admins)
+    slots = _slots(people, admins)
     lines = [
         "# Who may change what. The policy that judges a merge is the one in its first parent.",
         "apiVersion: reconciler/v1",
@@ -91,19 +85,59 @@ def approval_policy(people: Sequence[Person], admins: Sequence[str], pin: Pin, n
         f"  namespace: change-approval@{pin.repository_id.removeprefix('urn:uuid:')}",
         "  people:",
         *(line for person in people for line in _person(person, now)),
-        f"  teams: {{reviewers: [{', '.join(reviewers)}], policy-admins: [{', '.join(admins)}]}}",
+        f"  teams: {{reviewers: [{', '.join(p.name for p in people)}], policy-admins: [{', '.join(admins)}]}}",
         "  environments:                          # what a target of this environment may reach",
         "    prod: {secrets: [], endpoints: []}",
         "    dev: {secrets: [], endpoints: [localhost]}",
-        "  rules:                                 # all that match apply",
-        '    - {id: base, paths: ["/**"], need: [{from: [reviewers], count: 1, level: A2}]}',
-        *_prod(len(people)),
-        f'    - {{id: meta, paths: ["/policies/**"], need: [{{from: [policy-admins], count: {meta}, level: A2}}]}}',
-        "  rollback: {need: [{from: [reviewers], count: 1, level: A2}], within: 14d}",
-        f"  recovery: {{need: [{{from: [policy-admins], count: {meta}, level: A2}}]}}",
+        "  rules:                                 # all that match apply; for equal `from` the larger count, else both",
+        f'    - {{id: base, paths: ["/**"], need: [{slots.base}]}}',
+        f'    - {{id: prod, paths: ["/targets/**"], environments: [prod], need: [{slots.prod}]}}',
+        f'    - {{id: meta, paths: ["/policies/**"], need: [{slots.meta}]}}',
+        f"  rollback: {{need: [{slots.base}], within: 14d}}",
+        f"  recovery: {{need: [{slots.recovery}]}}",
         f"  gates: {{required: {{prod: [{_required(pin)}]}}, critical: [schema, rollback]}}",
     ]
     return ("\n".join(lines) + "\n").encode()
+
+
+class _Slots(NamedTuple):
+    base: str
+    prod: str
+    meta: str
+    recovery: str
+
+
+def _check_enough(people: Sequence[Person], admins: Sequence[str]) -> None:
+    """A policy that lints may still ask for more distinct people than are left beside an author: rules add up."""
+    if len(people) < 2:  # noqa: PLR2004 - an author and somebody else
+        raise errors.ConfigError(
+            "policy_lint",
+            "with one person nobody could approve: whoever wrote a change never approves it",
+            fix="name a second person: --person NAME=KEY.pub, with a key of their own",
+        )
+    if len(people) == 2 and len(admins) == 1:  # noqa: PLR2004 - see above
+        raise errors.ConfigError(
+            "policy_lint",
+            "with two people and one admin no change of a policy could be approved: it asks for two others",
+            fix="name a third person, or leave --admin out: then both are",
+        )
+
+
+def _slots(people: Sequence[Person], admins: Sequence[str]) -> _Slots:
+    """Counts that can be filled when one of them is the author; in a recovery often two are."""
+    beside, two = len(people) - 1, min(2, len(people) - 1)
+    spare = max(1, min(2, len(people) - 2))
+    if len(admins) == len(people):  # One team: then the counts do not add up.
+        return _Slots(
+            _slot("reviewers", 1), _slot("reviewers", two), _slot("reviewers", two), _slot("reviewers", spare)
+        )
+    able = max(1, min(2, len(admins) - 1, beside - 1))
+    admin = _slot("policy-admins", able)
+    return _Slots(_slot("reviewers", 1), _slot("reviewers", two), admin, admin)
+
+
+def _slot(team: str, count: int) -> str:
+    return f"{{from: [{team}], count: {count}, level: A2}}"
 
 
 def files(machine: Path | None) -> dict[str, bytes]:
@@ -157,12 +191,6 @@ def _person(person: Person, now: datetime) -> Iterator[str]:
     yield "      keys:"
     yield f'        - {{id: "{person.key_id}", type: {person.kind}, public: "{person.public}",'
     yield f'           use: [commit, approve, merge], notBefore: "{begins}", notAfter: "{ends}"}}'
-
-
-def _prod(people: int) -> Iterator[str]:
-    """Two where that leaves an author: with two people it would let nothing in."""
-    if people > 2:  # noqa: PLR2004 - see above
-        yield '    - {id: prod, paths: ["/targets/**"], environments: [prod], need: [{from: [reviewers], count: 2, level: A2}]}'
 
 
 def _required(pin: Pin) -> str:
