@@ -62,7 +62,7 @@ class Daemon:
         self._app.note_configuration()
         with self._ticking(), self._watch, _signals(self._turns.stop):
             self._turns.wake("watch")
-            self._turns.run()
+            self._turns.run(may_leave=self._core.is_accounted_for)
         self._core.close()
         if self._turns.fatal:
             raise self._turns.fatal
@@ -128,7 +128,7 @@ class Pass:
         alarm.daemon = True
         alarm.start()
         self._turns.wake("watch")
-        ended = self._turns.run(until_idle=True)
+        ended = self._turns.run(until_idle=True, may_leave=self._core.is_accounted_for)
         alarm.cancel()
         self._core.close()
         if self._turns.fatal:

@@ -7,6 +7,8 @@ import threading
 import time
 from collections.abc import Callable
 
+HUNG_S = 5.0  # A turn that goes on for so long after a stop waits for somebody else.
+
 
 class Turns:
     """Calls `turn(name)` when it is due; what it returns is the seconds until the next one, None for not again.
@@ -48,10 +50,17 @@ class Turns:
             now = time.monotonic()
             return frozenset(self._running) | {name for name, at in self._due.items() if at <= now}
 
-    def run(self, *, until_idle: bool = False, grace_s: float = 30) -> bool:
+    def run(
+        self,
+        *,
+        until_idle: bool = False,
+        grace_s: float = 30,
+        may_leave: Callable[[], bool] = lambda: True,
+    ) -> bool:
         """Start due turns until `stop`, or until nothing runs and nothing is due any more; return whether it was that.
 
-        Then let running turns end, so that no write is left without its record.
+        Then let running turns end, so that no write is left without its record; but those that are hung only until
+        `may_leave` says that none of them has anything to record.
         """
         idle = False
         with self._changed:
@@ -79,7 +88,8 @@ class Turns:
                 self._handed[event] = None
                 event.set()
             self._idle.clear()
-            self._changed.wait_for(lambda: not self._running, timeout=grace_s)
+            if not self._changed.wait_for(lambda: not self._running, timeout=min(grace_s, HUNG_S)):
+                self._changed.wait_for(lambda: not self._running or may_leave(), timeout=max(0.0, grace_s - HUNG_S))
         return idle
 
     def stop(self) -> None:

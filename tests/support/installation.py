@@ -66,6 +66,7 @@ class Installation:
         self.folder, self.roots = folder, folder / "roots"
         self.git_dir = folder / "state.git"
         self.at = (at or datetime.now(UTC)).replace(microsecond=0)
+        self.poll = "1s"
         self.web: str | None = None  # where its daemon listens beside the socket
         self.roots.mkdir(exist_ok=True)
         rego = {f"policies/{path.name}": path.read_bytes() for path in sorted(LIBRARY.glob("*.rego"))}
@@ -99,7 +100,7 @@ class Installation:
                 "ref": estate.REF,
                 "genesis": self.bank.genesis,
                 "genesisReason": "lab",
-                "poll": "1s",
+                "poll": self.poll,
             },
             "store": {"signingKey": str(self.folder / "log_key")},
             "local": {"roots": [str(self.roots)]},
