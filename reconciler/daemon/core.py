@@ -254,8 +254,6 @@ def due(entry: record.Record, after: state.State) -> list[str]:
     match entry.event:
         case record.Genesis() | record.Reset():
             names = [f"target:{n}" for n in after.targets]
-        case record.Decision(verdict=model.Verdict.ACCEPT) as event:
-            names = [f"target:{n}" for n in event.targets]
         case record.Clearance() as event:
             touched = (t for t in after.targets.values() if entry.seq == t.clearance or event.revision == t.waiting)
             names = [f"target:{t.name}" for t in touched]
