@@ -75,6 +75,7 @@ def approve(  # noqa: PLR0913 - one option for each field of a statement
         if not yes:
             typer.confirm(f"{person}: sign this {decision}?", abort=True, err=True)
         envelope = make(rules, found.judged, (key, person), wish)
+        printing.out(f"statement    {_digest(envelope, rules)}")
         _keep(here, found.head, envelope, file, push=push)
     return exit_codes.FINE
 
@@ -172,6 +173,12 @@ def make(rules: policy.Policy, judged: judging.Judged, by: tuple[Path, str], wis
     return envelope
 
 
+def _digest(envelope: bytes, rules: policy.Policy) -> model.Digest | str:
+    """What `--revoke` takes."""
+    opened = statement.open_envelope(envelope, namespace=rules.namespace)
+    return opened.digest if isinstance(opened, statement.Statement) else "-"
+
+
 def _lifetime_s(rules: policy.Policy, expires: str) -> float:
     from reconciler.cli import durations
 
@@ -183,9 +190,6 @@ def _lifetime_s(rules: policy.Policy, expires: str) -> float:
 
 
 def _keep(here: clone.Clone, head: model.Oid, envelope: bytes, file: Path | None, *, push: bool) -> None:
-    opened = statement.open_envelope(envelope, namespace=here.rules.namespace)
-    if isinstance(opened, statement.Statement):
-        printing.out(f"statement    {opened.digest}")
     if file is not None:
         file.write_bytes(envelope)
         printing.out(f"written      {file}")

@@ -140,6 +140,9 @@ def _other(exc: Exception) -> int:
     if callable(show):
         show()
         return exit_codes.USAGE
+    if isinstance(exc, OSError) and exc.filename:
+        _say(f"error: {exc.strerror}\nwhere: {exc.filename}")
+        return exit_codes.USAGE
     _say(f"error: internal: {type(exc).__name__}: {exc}")
     _say("fix: report it with the command line; RECONCILER_TRACEBACK=1 shows where it happened")
     if os.environ.get("RECONCILER_TRACEBACK"):

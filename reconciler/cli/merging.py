@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from reconciler import errors, model
+from reconciler.admission import policy
 from reconciler.cli import candidates, clone, exit_codes, keys, options, printing, verifying
 from reconciler.git import writing
 
@@ -35,7 +36,7 @@ def merge(
     with clone.opened(clone.Place(place, remote, ref), after=after) as here:
         found = candidates.find(here, here.resolve(head))
         _check(found, before_approval=before_approval)
-        signer = keys.signer(here.rules, key, "merge", datetime.now(UTC))
+        signer = keys.signer(policy.read_policy(here.repository, found.base), key, "merge", datetime.now(UTC))
         onto = here.watched()
         made = found.commit
         if not found.merged:

@@ -32,6 +32,7 @@ def run(config_file: options.ConfigOption = None, *, converge: ConvergeOption = 
             daemon = process.Daemon(made)
             serving = server.Server(made, told)
             serving.start()
+            _say_where(told, serving.address)
             try:
                 daemon.run()
             finally:
@@ -53,6 +54,12 @@ def once(
 
     told = _begin(config_file)
     return passing.make_pass(told, within_s=durations.seconds(within, "--within"), converge=converge)
+
+
+def _say_where(told: config.Configuration, address: tuple[str, int] | None) -> None:
+    printing.say(f"watching {told.source.url} {told.source.ref}; socket {told.socket}")
+    if address is not None:
+        printing.say(f"http://{address[0]}:{address[1]}/api/v1/status, /metrics, /readyz")
 
 
 def _begin(config_file: Path | None) -> config.Configuration:

@@ -41,6 +41,9 @@ def verify(
         return _receive(where, after or tip_of_daemon(config_file), output)
     if not clone.is_clone(place):
         return _ask(head, config_file, output)
+    if config_file is not None and head:
+        with clone.opened(where) as here:
+            return _ask(here.resolve(head), config_file, output)
     if config_file is not None and not after:
         after = tip_of_daemon(config_file)
     with clone.opened(where, after=after) as here:

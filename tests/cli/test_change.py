@@ -42,6 +42,10 @@ def test_a_change_goes_from_a_branch_to_the_machine(bank: Workspace) -> None:
     texts = [h["text"] for h in bank.there("history", "hello", "-o", "json").items]
     assert texts[-1] == "SUCCEEDED"
     assert {g["outcome"] for g in bank.there("get", "gates", "-o", "json").items} == {"PASS"}
+    traced = bank.there("trace", "hello", "file//etc/motd", "-o", "json").document
+    assert traced["merges"][0]["head"] == head
+    assert "approved: bob (A2" in bank.there("trace", "hello", "file//etc/motd").out
+    assert "type: genesis" in bank.there("audit", "show", "1").out
     assert bank.there("audit", "verify").code == 0
 
 

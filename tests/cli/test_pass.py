@@ -1,0 +1,75 @@
+"""What a pass found is what `once` exits with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support import workspace
+from support.workspace import Workspace
+
+TARGET = """apiVersion: reconciler/v1
+kind: Target
+metadata: {name: rules}
+spec: {type: memory, environment: dev, connection: {}}
+"""
+RESOURCES = "resources:\n  - {kind: rule, namespace: cards, name: one, value: VALUE}\n"
+
+
+@pytest.fixture
+def bank(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path)
+
+
+def rules(value: str) -> dict[str, str]:
+    return {"targets/rules/target.yaml": TARGET, "targets/rules/resources.yaml": RESOURCES.replace("VALUE", value)}
+
+
+def test_a_deployment_that_turns_out_sick_is_eight(bank: Workspace) -> None:
+    bank.land("healthy", rules("good"))
+    assert bank.there("once").code == 3  # `hello` still waits for its first merge
+    bank.land("words", bank.motd("Words."))
+    assert bank.there("once").code == 0
+    bank.land("sick", rules("bad"))
+    assert bank.there("once").code == 8
+    failed = [d for d in bank.there("get", "deployments", "-o", "json").items if d["outcome"] == "FAILED"]
+    assert [(d["target"], d["rolledBack"]) for d in failed] == [("rules", True)]
+    # A command counts its own pass only: what failed stays away, which the standing says.
+    assert bank.there("once").code == 5
+
+
+def test_a_gate_that_says_no_is_three(bank: Workspace) -> None:
+    bank.land("words", bank.motd("Words."))
+    assert bank.there("once").code == 0
+    bank.land("loose", {"targets/hello/vm.yaml": 'files:\n  - {path: etc/motd, content: "x", mode: "9999"}\n'})
+    passed = bank.there("once")
+    assert passed.code == 3
+    assert "schema" in passed.err
+    assert (bank.machine / "etc/motd").read_text() == "Words.\n"
+
+
+def test_a_source_that_is_away_is_six(bank: Workspace) -> None:
+    bank.there("once")
+    bank.land("words", bank.motd("Words."))
+    assert bank.there("once").code == 0
+    bank.server.rename(bank.server.with_name("away"))
+    passed = bank.there("once")
+    assert passed.code == 6
+    assert "the source cannot be fetched" in passed.err
+
+
+def test_a_history_that_was_rewritten_is_seven(bank: Workspace) -> None:
+    merge = bank.land("words", bank.motd("Words."))
+    assert bank.there("once").code == 0
+    workspace.git(bank.server, "update-ref", "refs/heads/main", bank.genesis)
+    assert bank.there("once").code == 7
+    halted = bank.here("verify", "--after", merge, "--tip", bank.genesis, "-o", "json")
+    assert halted.code == 7
+    assert [(i["verdict"], i["codes"], i["revision"]) for i in halted.items] == [("HALT", ["rewind"], bank.genesis)]
+    workspace.git(bank.server, "update-ref", "refs/heads/main", merge)
+    assert bank.there("once").code == 0
+
+
+def test_a_pass_that_does_not_end_in_time_is_a_deadline(bank: Workspace) -> None:
+    assert bank.there("once", "--within", "0s").code == 124
+    assert bank.there("once", "--within", "soon").code == 2
