@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import typer
 import typer.core
@@ -82,8 +82,20 @@ class _Commands(typer.core.TyperGroup):
 app = typer.Typer(cls=_Commands, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 
 
+def _show_version(asked: bool) -> None:  # noqa: FBT001 - typer calls it so
+    if asked:
+        import importlib.metadata
+
+        print(importlib.metadata.version(PROGRAM))  # noqa: T201 - see _say
+        raise typer.Exit
+
+
 @app.callback()
-def _root() -> None:
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Say which this is.")
+    ] = False,  # noqa: ARG001, FBT002 - typer calls the callback
+) -> None:
     """Signed and approved merges converge every target, provably."""
 
 

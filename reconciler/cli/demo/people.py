@@ -86,6 +86,9 @@ class Person:
     def commits(self, branch: str, message: str, edits: Mapping[str, tuple[str, str] | str]) -> str:
         """A branch with one signed commit, pushed: a pull request, as far as Git is concerned. Returns its head."""
         self.branches(branch)
+        return self.commits_here(branch, message, edits)
+
+    def commits_here(self, branch: str, message: str, edits: Mapping[str, tuple[str, str] | str]) -> str:
         self.edit(edits)
         self.quietly("git", "add", "--all")
         self.types("git", "commit", "--quiet", "-S", "-m", message)

@@ -112,5 +112,5 @@ def _finish(process: subprocess.Popen[str]) -> Finished:
     try:
         out, _ = process.communicate(timeout=WITHIN_S)
     except subprocess.TimeoutExpired as exc:
-        raise SceneFailedError(f"{process.args} took longer than {WITHIN_S:.0f} s") from exc
+        raise SceneFailedError(f"{process.args!r} took longer than {WITHIN_S:.0f} s") from exc
     return Finished(process.returncode, out)

@@ -1,9 +1,9 @@
 """Everything that the story needs, in one private folder, and its end.
 
-    people/NAME/{id_ed25519,state/}    a key and a clone for each person
-    forge.git                          the bare repository that all push to and the daemon reads
-    machines/NAME                      the folders that play the machines
-    daemon/                            reconciler.yaml, the log's key, state/, daemon.log
+people/NAME/{id_ed25519,state/}    a key and a clone for each person
+forge.git                          the bare repository that all push to and the daemon reads
+machines/NAME                      the folders that play the machines
+daemon/                            reconciler.yaml, the log's key, state/, daemon.log
 """
 
 from __future__ import annotations

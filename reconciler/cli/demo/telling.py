@@ -8,9 +8,11 @@ import shutil
 import sys
 import textwrap
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+
+from pydantic import JsonValue
 
 WIDTH = 110  # columns at most, for text that is read
 _LINES = 6  # of one answer
@@ -43,8 +45,8 @@ class Teller:
         begun = time.monotonic()
         try:
             yield
-        except SceneFailedError as exc:
-            self.line(f"   ✗ {number}. {title}: {exc}", "bold red")
+        except SceneFailedError:
+            self.line(f"   ✗ {number}. {title}", "bold red")
             raise
         self.took_s[title] = time.monotonic() - begun
         self.line(f"   ✓ {number}. {title} ({self.took_s[title]:.1f} s)", "green")
@@ -98,3 +100,10 @@ class Teller:
 def _quoted(part: str) -> str:
     """As little as a shell needs: people write double quotes around a sentence."""
     return part if shlex.quote(part) == part else f'"{part}"'
+
+
+def approvers(row: Mapping[str, JsonValue]) -> list[str]:
+    """Of a revision: the people whose approval counts."""
+    listed = row.get("approvals")
+    rows = [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
+    return [str(each["person"]) for each in rows if each.get("counts")]

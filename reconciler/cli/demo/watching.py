@@ -16,11 +16,12 @@ from pydantic import JsonValue
 from reconciler import errors
 from reconciler.cli import printing
 from reconciler.cli.demo import interrupting, shell, telling
+from reconciler.web import client
 
 T = TypeVar("T")
 Row = dict[str, JsonValue]
 WITHIN_S = 60.0  # for anything to come true, on a machine that does other things too
-_EVERY_S = 0.03
+_EVERY_S = 0.05
 _END_S = 20.0
 _LINES = 12
 
@@ -34,6 +35,7 @@ class Daemon:
         self.peak_kib = 0
         self._folder, self._terminal, self._interruptions = folder, terminal, interruptions
         self._process: Popen[bytes] | None = None
+        self._client: client.Client | None = None  # to make one for each question would cost more than the answer
 
     @property
     def command(self) -> tuple[str, ...]:
@@ -46,10 +48,9 @@ class Daemon:
     def kill(self) -> int:
         """SIGKILL: nothing of it runs any further. Returns its process id."""
         process = self._running()
-        self._measure()
-        process.kill()
-        process.wait()
+        self.measure()
         shell.end(process)
+        self._hang_up()
         return process.pid
 
     def stop(self) -> None:
@@ -57,12 +58,13 @@ class Daemon:
         process = self._process
         if process is None:
             return
-        self._measure()
+        self.measure()
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
             with contextlib.suppress(TimeoutExpired):
                 process.wait(_END_S)
         shell.end(process)
+        self._hang_up()
         self._process = None
 
     @property
@@ -74,10 +76,9 @@ class Daemon:
 
     def ask(self, path: str, **params: str) -> Row:
         """Raises: what the daemon raised."""
-        from reconciler.web import client
-
-        with client.Client(self.socket, within_s=WITHIN_S) as connection:
-            return connection.ask("GET", path, params or None)
+        if self._client is None:
+            self._client = client.Client(self.socket, within_s=WITHIN_S)
+        return self._client.ask("GET", path, params or None)
 
     def rows(self, path: str, **params: str) -> list[Row]:
         return printing.items(self.ask(path, **params))
@@ -104,7 +105,7 @@ class Daemon:
                 if found := look():
                     return found
             time.sleep(_EVERY_S)
-        raise telling.SceneFailedError(f"not within {within_s:.0f} s: {what}\n{self._said()}")
+        raise telling.SceneFailedError(f"not within {within_s:.0f} s: {what}\n{self.last_words()}")
 
     def until_converged(self, name: str, revision: str) -> Row:
         """Until a target is healthy in the state that this merge gave it, and nothing keeps it from being where Git says."""
@@ -125,17 +126,22 @@ class Daemon:
 
     def _running(self) -> Popen[bytes]:
         if self._process is None or self._process.poll() is not None:
-            raise telling.SceneFailedError(f"the daemon ended by itself\n{self._said()}")
+            raise telling.SceneFailedError(f"the daemon ended by itself\n{self.last_words()}")
         return self._process
 
-    def _said(self) -> str:
+    def last_words(self) -> str:
         lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
         return "\n".join(["the last lines of its log:", *lines[-_LINES:]])
 
-    def _measure(self) -> None:
-        """VmHWM, proc_pid_status(5); nothing where there is no /proc."""
-        if self._process is None:
-            return
+    def _hang_up(self) -> None:
+        if self._client:
+            self._client.close()
+        self._client = None
+
+    def measure(self) -> int:
+        """VmHWM, proc_pid_status(5); 0 where there is no /proc."""
         with contextlib.suppress(OSError):
-            found = re.search(r"VmHWM:\s*(\d+) kB", Path(f"/proc/{self._process.pid}/status").read_text())
+            text = Path(f"/proc/{self._process.pid}/status").read_text() if self._process else ""
+            found = re.search(r"VmHWM:\s*(\d+) kB", text)
             self.peak_kib = max(self.peak_kib, int(found[1]) if found else 0)
+        return self.peak_kib
