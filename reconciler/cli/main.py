@@ -92,9 +92,10 @@ def _show_version(asked: bool) -> None:  # noqa: FBT001 - typer calls it so
 
 @app.callback()
 def _root(
-    version: Annotated[
+    *,
+    version: Annotated[  # noqa: ARG001 - its callback says it
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Say which this is.")
-    ] = False,  # noqa: ARG001, FBT002 - typer calls the callback
+    ] = False,
 ) -> None:
     """Signed and approved merges converge every target, provably."""
 

@@ -43,6 +43,8 @@ def merge(
             made = writing.merge(
                 here.path, found.commit, onto=onto, signer=signer, message=message or f"Merge {found.commit}"
             )
+            # Whoever merges fills no slot where the policy says so: only the merge itself shows it.
+            _check(candidates.find(here, made), before_approval=before_approval)
         land(here, made, onto, push=push)
     printing.out(made)
     return exit_codes.FINE

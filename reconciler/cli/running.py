@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from reconciler import config
-from reconciler.cli import exit_codes, options, printing, session
+from reconciler.cli import exit_codes, logs, options, printing, session
 
 app = typer.Typer()
 
@@ -64,32 +62,7 @@ def _say_where(told: config.Configuration, address: tuple[str, int] | None) -> N
 
 def _begin(config_file: Path | None) -> config.Configuration:
     told = session.configuration(config_file)
-    configure_logging()
+    logs.configure()
     for warning in told.warnings:
         printing.say(f"warning: {warning}")
     return told
-
-
-def configure_logging() -> None:
-    """One line an event, to stderr: for people on a terminal, JSON elsewhere. Redacted like every other way out."""
-    import structlog
-
-    from reconciler import redact
-
-    def clean(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-        return {name: redact.text(value) if isinstance(value, str) else value for name, value in event.items()}
-
-    terminal = sys.stderr.isatty()
-    shown = structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer()
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            clean,
-            shown,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=False,
-    )

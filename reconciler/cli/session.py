@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pydantic import JsonValue
 
 from reconciler import config, errors
-from reconciler.cli import printing
+from reconciler.cli import logs, printing
 
 if TYPE_CHECKING:
     from reconciler.daemon import application
@@ -70,6 +70,7 @@ def _recorded(told: config.Configuration) -> Iterator[Ask]:
     from reconciler.web import api, peers, problems
 
     check_recorded(told)
+    logs.configure()
     app = application.Application(told)
     actor = peers.actor(peers.Peer(os.getpid(), os.getuid(), os.getgid()), told.operators)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import sqlite3
 from pathlib import Path
@@ -38,6 +39,11 @@ def test_what_is_asked_wrongly_says_how_to_ask(tmp_path: Path) -> None:
     assert nowhere.code == 2
     assert "fix: run `reconciler init`" in nowhere.err
     assert workspace.run("get", "targets", "-o", "xml", cwd=tmp_path).code == 2
+
+
+def test_the_version_is_said(tmp_path: Path) -> None:
+    said = workspace.run("--version", cwd=tmp_path)
+    assert (said.code, said.out.strip()) == (0, importlib.metadata.version("reconciler"))
 
 
 def test_every_command_of_the_table_loads_and_has_help(tmp_path: Path) -> None:

@@ -49,6 +49,15 @@ def test_a_change_goes_from_a_branch_to_the_machine(bank: Workspace) -> None:
     assert bank.there("audit", "verify").code == 0
 
 
+def test_whoever_merges_fills_no_slot(bank: Workspace) -> None:
+    bank.branch("words", bank.motd("Approved words."))
+    assert bank.approve("words", "bob").code == 0
+    refused = bank.merge("words", "bob")
+    assert refused.code == 4
+    assert workspace.git(bank.server, "rev-parse", "main") == bank.genesis
+    assert bank.merge("words", "alice").code == 0
+
+
 def test_drift_is_shown_and_the_next_pass_takes_it_back(bank: Workspace) -> None:
     bank.land("words", bank.motd("Approved words."))
     assert bank.there("once").code == 0

@@ -71,3 +71,16 @@ def test_the_watched_branch_may_be_neither_deleted_nor_rewound(bank: Workspace) 
     refused = push(bank, f"+{orphan}:refs/heads/main")
     assert "non_descendant" in refused.stderr
     assert workspace.git(bank.server, "rev-parse", "main") == bank.genesis
+
+
+def test_the_base_of_a_hook_comes_from_what_the_daemon_recorded(bank: Workspace) -> None:
+    assert bank.there("once").code == 3
+    hook = bank.server / "hooks/pre-receive"
+    config = bank.daemon / "reconciler.yaml"
+    hook.write_text(f"#!/bin/sh\nexec {sys.executable} -m reconciler verify --pre-receive --config {config}\n")
+    bank.branch("words", bank.motd("Approved words."))
+    assert bank.approve("words", "bob").code == 0
+    assert bank.merge("words").code == 0
+    bank.branch("more", {"README.md": "nobody approved this\n"})
+    merged = bank.here("merge", "more", "--key", bank.keys["carol"], "--before-approval")
+    assert "no_approval" in push(bank, f"{merged.out.strip()}:refs/heads/main").stderr
