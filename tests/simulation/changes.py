@@ -13,7 +13,7 @@ from simulation import world
 from support import estate, lab, objects, signing
 
 from reconciler import model
-from reconciler.admission import statement
+from reconciler.admission import effect, statement
 
 PROD, DEV = ("ledger", "payments"), ("sandbox", "edge")
 NAMES = (*PROD, *DEV)
@@ -71,6 +71,8 @@ class People:
 
     def _new(self, name: str) -> world.Document:
         spec: dict[str, JsonValue] = {"environment": "prod" if name in PROD else "dev", "deadlines": DEADLINES}
+        if name in DEV:  # For production the policy asks.
+            spec["deploy"] = {"checks": [{"opa": "compliance_policy"}]}
         keys = self.rng.sample(KEYS[:-1], self.rng.randint(1, 4))
         return world.Document({k: self._value() for k in keys}, spec)
 
@@ -174,8 +176,7 @@ class People:
         self, changed: Mapping[str, bytes | None], after: Documents, author: str, kind: str = "good"
     ) -> world.Merge:
         bank, store, base = self.site.bank, self.site.bank.store, self.site.bank.tip
-        names = {p.split("/")[1] for p in changed if p.startswith("targets/")}
-        sides = [side[n] for side in (self.tip, after) for n in names if n in side]
+        environments = self._environments(self.tip, after)
         if kind == "direct":
             revision = store.make_commit(changed, base, author=objects.who(author), key=key(author))
             head = revision
@@ -188,8 +189,7 @@ class People:
             head=head,
             author=author,
             signed=kind not in {"unsigned", "stranger"},
-            targets=frozenset(names),
-            environments=frozenset(str(d.spec["environment"]) for d in sides),
+            environments=environments,
             policies=any(p.startswith("policies/") for p in changed),
             direct=kind == "direct",
         )
@@ -198,23 +198,45 @@ class People:
         bank.push(revision)
         return merge
 
+    def _environments(self, before: Documents, after: Documents) -> frozenset[str]:
+        """Of the targets that differ, on both sides."""
+        names = {n for n in before.keys() | after.keys() if files(n, before.get(n)) != files(n, after.get(n))}
+        return frozenset(str(side[n].spec["environment"]) for side in (before, after) for n in names if n in side)
+
     def approve(
         self, merge: world.Merge, people: Iterable[str], binding: statement.Binding | None = None
     ) -> None:
         if merge.direct:
             return
-        bound = binding or self.site.bank.binding(merge.revision)
+        bound = binding or self._binding(merge, merge.base)
         for person in people:
             self._vote(merge, person, "approve", bound)
+
+    def _binding(self, merge: world.Merge, base: model.Oid) -> statement.Binding:
+        """What `Estate.binding` finds in the files, from what is known of them: parsing YAML in Python is slow."""
+        store = self.site.bank.store
+        return statement.Binding(
+            repo=estate.REPOSITORY_ID,
+            object_format="sha1",
+            ref=estate.REF,
+            head=merge.head,
+            effect=effect.compare(store.tree(base), store.tree(merge.revision)).digest,
+            environments=tuple(sorted(merge.environments)),
+            skips=merge.skips,
+        )
 
     def _vote(
         self, merge: world.Merge, person: str, decision: statement.Decision, bound: statement.Binding | None = None
     ) -> None:
-        bound = bound or self.site.bank.binding(merge.revision)
+        bound = bound or self._binding(merge, merge.base)
         at = self.site.time.wall().replace(microsecond=0)
         envelope = signing.approve(key(person), person, bound, decision=decision, issued_at=at)
         self.site.bank.store.add_envelope(merge.head, envelope, held=False)
-        (merge.approved if decision == "approve" else merge.rejected).add(person)
+        if decision == "approve":
+            merge.approved.add(person)
+        else:
+            merge.rejected.add(person)
+            merge.rejected_at = merge.rejected_at or self.site.time.wall()
 
     def approve_late(self) -> str:
         if not self.late:
@@ -224,6 +246,16 @@ class People:
             return ""
         self.approve(merge, people)
         return f"late approvals of {merge.revision[:8]}"
+
+    def take_back(self) -> str:
+        """Somebody rejects a merge of late, or an approver revokes: it was accepted, and may not be written yet."""
+        recent = [m for m in list(self.site.merges.values())[-4:] if not m.direct and m.approved and not m.skips]
+        if not recent:
+            return ""
+        merge = self.rng.choice(recent)
+        who = "heidi" if merge.author != "heidi" else "alice"
+        self._vote(merge, who, "reject")
+        return f"{who} rejects {merge.revision[:8]}"
 
     def change_policy(self) -> str:
         """A policy merge: a freeze of production for half an hour, or its end."""
@@ -251,7 +283,7 @@ class People:
         keeps = all(m.signed and not m.direct for m in passed) and self.rng.random() < 0.5  # noqa: PLR2004 - half
         if not keeps:
             for name in before.keys() | after.keys():
-                if before.get(name) != after.get(name):
+                if files(name, before.get(name)) != files(name, after.get(name)):
                     changed |= files(name, before.get(name))
             after = dict(before)
             if any(m.policies for m in passed):
@@ -260,9 +292,8 @@ class People:
                 )
         merge = self._merge(changed, after, "alice")
         merge.skips = tuple(m.revision for m in passed)
-        merge.environments |= frozenset({"prod"})
-        bound = bank.binding(merge.revision, base=accepted, skips=merge.skips)
-        self.approve(merge, [*ADMINS, *SRE], bound)
+        merge.environments = self._environments(before, after)
+        self.approve(merge, [*ADMINS, *SRE], self._binding(merge, accepted))
         if any(m.policies for m in passed) and keeps:
             self.site.freezes[merge.revision] = next(
                 (self.site.freezes[m.revision] for m in reversed(passed) if m.policies), None

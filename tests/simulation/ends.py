@@ -207,8 +207,14 @@ def _dependency(auditor: laws.Auditor, history: laws.History, standing: record.S
     )
 
 
+def _withdrawn(auditor: laws.Auditor, history: laws.History, standing: record.Standing) -> bool:
+    """A merge that touched it was rejected after it was accepted."""
+    touching = (d.revision for d in auditor.decisions.values() if history.name in d.targets)
+    return any(auditor.site.merges[revision].rejected for revision in touching)
+
+
 def _never(auditor: laws.Auditor, history: laws.History, standing: record.Standing) -> bool:
-    """`deferred` ends with its time, `halted` with its cause, and nothing is withdrawn here."""
+    """`deferred` ends with its time, `halted` with its cause."""
     return False
 
 
@@ -225,5 +231,5 @@ _REASONS = {
     "dependency": _dependency,
     "deferred": _never,
     "halted": _never,
-    "withdrawn": _never,
+    "withdrawn": _withdrawn,
 }

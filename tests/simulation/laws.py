@@ -100,7 +100,9 @@ class Auditor:
                 for name, digest in event.targets.items():
                     history = self.history(name)
                     history.cleared = model.Version(revision=event.revision, digest=digest)
-                    history.taken_over = True
+                    history.taken_over = not (isinstance(event, record.Genesis) and event.converge)
+                    if not history.taken_over:
+                        history.passed.add(digest)
             case record.Decision(verdict=model.Verdict.ACCEPT) as event:
                 a_merge_comes_in_only_signed_and_approved(self, event)
                 self.decisions[event.revision] = event
@@ -345,6 +347,19 @@ def no_change_begins_in_a_freeze(auditor: Auditor, history: History, event: reco
         raise Broken(f"{history.name}: a change begins at {at}, within {freeze}")
 
 
+def what_was_rejected_after_all_is_not_begun(auditor: Auditor, history: History, event: record.Intent) -> None:
+    """A reject that was fetched before the first write withdraws the change, though the merge stays in history."""
+    merge = auditor.site.merges.get(event.wanted.revision or model.Oid(""))
+    if history.open or event.cause is not model.Cause.CHANGE or merge is None or merge.rejected_at is None:
+        return
+    if event.wanted.digest in history.ever_confirmed:
+        return
+    for process in auditor.site.processes:
+        fetched = process.core.fetches.last
+        if event.deployment.startswith(f"{process.holder}-") and fetched and fetched > merge.rejected_at:
+            raise Broken(f"{history.name}: {event.wanted.revision} was rejected and is begun")
+
+
 INTENT_LAWS = (
     one_deployment_is_open_at_a_time,
     only_what_was_accepted_and_cleared_is_wanted,
@@ -352,6 +367,7 @@ INTENT_LAWS = (
     what_failed_stays_failed,
     a_suspended_target_is_left_alone,
     no_change_begins_in_a_freeze,
+    what_was_rejected_after_all_is_not_begun,
 )
 
 

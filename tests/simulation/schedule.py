@@ -30,6 +30,7 @@ class Schedule:
             people.remove: 3,
             people.approve_late: 8,
             people.change_policy: 2,
+            people.take_back: 2,
             self._recover: 12,
             beside.edit: 8,
             beside.fight: 2,
@@ -72,6 +73,7 @@ class Schedule:
     def turn(self, but: Sequence[world.Process] = ()) -> object:
         """The next turn that is due anywhere, time passing until then; the move, or None where a process ended."""
         if all(p in but for p in self.site.processes):
+            self.site.time.passed_s += self.rng.choice((0, 1, 125, 125))  # Leases of the dead run out, or not yet.
             self.site.start()
         due = [(at, p.holder, name, p) for p in self.site.processes if p not in but for name, at in p.due.items()]
         soonest = min(at for at, *_ in due)

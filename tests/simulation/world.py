@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 import sqlite3
@@ -75,6 +76,8 @@ class World(memory.World):
             raise errors.PermanentError("fenced", "another daemon has taken this target over")
         self.site.on_write(self, self.permit, key, value)
         self.touched[key] = self.permit.deployment
+        if value is not None:  # One that no other target has, as the identities of real targets are.
+            self.identities.setdefault(key, f"{self.name} {self.written}")
         super().put(key, value, order=order)
         self.site.counts["writes"] += 1
 
@@ -92,7 +95,7 @@ class World(memory.World):
             self.identities.pop(key, None)
         else:
             self.values[key] = value
-            self.identities.setdefault(key, f"by-hand-{len(self.touched)}")
+            self.identities.setdefault(key, f"{self.name} by hand {len(self.site.lines)}")
 
 
 class Driver(memory.Memory):
@@ -195,13 +198,13 @@ class Merge:
     head: model.Oid
     author: str
     signed: bool
-    targets: frozenset[str]
     environments: frozenset[str]
     policies: bool = False
     skips: tuple[model.Oid, ...] = ()  # a recovery
     direct: bool = False  # not even a merge
     approved: set[str] = field(default_factory=set)  # whose approvals lie at the source
     rejected: set[str] = field(default_factory=set)
+    rejected_at: datetime | None = None
 
 
 @dataclass
@@ -225,6 +228,7 @@ class Site:
         self.merges: dict[model.Oid, Merge] = {}
         self.documents: dict[model.Oid, dict[str, Document]] = {}  # by revision of the watched branch
         self.freezes: dict[model.Oid, tuple[datetime, datetime] | None] = {}  # by revision that set the policy
+        self.converge = bool(seed % 2)  # whether targets may be written before a merge touches them
         self.gate_broken = ""
         self.processes: list[Process] = []
         self.started = 0
@@ -297,7 +301,8 @@ class Process:
             concurrency=InTurn(site),
             new_id=lambda: f"{holder}-{ids.getrandbits(32):08x}",
         )
-        self.core = core.Core(outside, core.Settings(terms=site.bank.terms, pin=site.bank.pin, poll_s=POLL_S))
+        pin = dataclasses.replace(site.bank.pin, converge=site.converge)
+        self.core = core.Core(outside, core.Settings(terms=site.bank.terms, pin=pin, poll_s=POLL_S))
         self.core.patience = admit.Patience()
         self.due: dict[str, float] = {"watch": site.time.passed_s}
         self._read_once = False
