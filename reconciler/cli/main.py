@@ -93,7 +93,7 @@ def _show_version(asked: bool) -> None:  # noqa: FBT001 - typer calls it so
 @app.callback()
 def _root(
     *,
-    version: Annotated[  # noqa: ARG001 - its callback says it
+    version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Say which this is.")
     ] = False,
 ) -> None:

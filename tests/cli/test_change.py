@@ -141,3 +141,13 @@ def test_a_merge_made_by_hand_needs_an_approver_who_says_so(bank: Workspace) -> 
     assert taken.code == 0
     judged = bank.here("verify", "--after", onto, "--tip", evil, "-o", "json")
     assert judged.items[0]["verdict"] == "ACCEPT"
+
+
+def test_a_merge_that_was_not_pushed_yet_is_judged_in_the_clone(bank: Workspace) -> None:
+    assert bank.here("verify", "-o", "json").items == []
+    bank.branch("words", bank.motd("Approved words."))
+    assert bank.approve("words", "bob").code == 0
+    made = bank.here("merge", "words", "--key", bank.keys["carol"]).out.strip()
+    judged = bank.here("verify", "-o", "json")
+    assert (judged.code, [(i["revision"], i["verdict"]) for i in judged.items]) == (0, [(made, "ACCEPT")])
+    assert bank.here("verify", "--after", made, "-o", "json").items == []
