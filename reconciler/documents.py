@@ -70,6 +70,22 @@ class TargetDocument(model.Value):
     acknowledge: frozenset[model.Acknowledgement]
 
 
+def read_version(repository: ports.Repository, version: model.Version, name: str) -> TargetDocument | None:
+    """The target in this state; None for a snapshot, which has no document.
+
+    Raises: as `read_target`.
+    """
+    if version.revision is None:
+        return None
+    if not version.folder:
+        return read_target(repository, version.revision, name, digest=version.digest)
+    found = read_target(repository, version.revision, version.folder, digest=version.digest)
+    if found is None:
+        return None
+    renamed = {"target": name, "folder": version.folder}
+    return found.model_copy(update={"desired": found.desired.model_copy(update=renamed)})
+
+
 def read_target(
     repository: ports.Repository, revision: model.Oid, name: str, *, digest: model.Digest | None = None
 ) -> TargetDocument | None:

@@ -94,6 +94,7 @@ class Version(Value):
 
     revision: Oid | None
     digest: Digest
+    folder: str = ""  # under targets/, from before the target was renamed; empty: its own name
 
 
 class Mode(enum.StrEnum):
@@ -176,6 +177,7 @@ class Desired(_Settings):
     depends_on: tuple[str, ...] = ()
     checks: tuple[Check, ...] = ()
     formerly: str = ""
+    folder: str = ""  # as in its Version
     given_back: Mapping[Key, JsonValue] = {}  # not declared here: what a failed change adopted, put back as it was
 
 

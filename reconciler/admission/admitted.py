@@ -32,7 +32,7 @@ def read_admitted(repository: ports.Repository, audit: log.Log, target: str, ver
     """
     if version.revision is None:
         return Admitted(state=model.Snapshot.model_validate_json(audit.evidence(version.digest)))
-    document = documents.read_target(repository, version.revision, target, digest=version.digest)
+    document = documents.read_version(repository, version, target)
     if document is None:
         raise errors.AuditError("content", f"{target} has no document at {version.revision}")
     old = _confirmed(repository, audit.state.target(target).confirmed, target)
@@ -51,6 +51,4 @@ def read_admitted(repository: ports.Repository, audit: log.Log, target: str, ver
 def _confirmed(
     repository: ports.Repository, confirmed: model.Version | None, target: str
 ) -> documents.TargetDocument | None:
-    if confirmed is None or confirmed.revision is None:
-        return None
-    return documents.read_target(repository, confirmed.revision, target, digest=confirmed.digest)
+    return documents.read_version(repository, confirmed, target) if confirmed else None

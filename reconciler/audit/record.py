@@ -138,6 +138,7 @@ class Clearance(model.Value):
     revision: model.Oid
     results: tuple[model.GateResult, ...]
     passed: bool
+    renamed: Mapping[str, str] = {}  # target -> the one whose history and ownership it takes over (`formerly`)
 
 
 class Intent(model.Value):

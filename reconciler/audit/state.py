@@ -11,7 +11,9 @@ from reconciler.audit import record
 
 FIGHT_WITHIN = timedelta(minutes=1)  # targets.md 1.6
 FIGHT_CORRECTIONS = 5
-SEEN_KEPT = 512  # Observation times of what may still be judged; one that is forgotten is taken anew, which is stricter.
+SEEN_KEPT = (
+    512  # Observation times of what may still be judged; one that is forgotten is taken anew, which is stricter.
+)
 PAST_KEPT = timedelta(days=90)  # No rollback window reaches further back; the log does.
 
 
@@ -218,7 +220,9 @@ def _fold_clearance(state: State, seq: int, event: record.Clearance) -> State:
         touched = map(state.target, merge.decision.targets)
         told = [t.model_copy(update={"gates": why}) for t in touched if t.waiting == event.revision]
         return _put(state.model_copy(update={"pending": {**state.pending, **tried}}), *told)
-    after = _put(state, *(_move(state.target(n), merge, seq, d) for n, d in state.moves(merge).items()))
+    state = _rename(state, event.renamed)
+    known = ((n, d) for n, d in state.moves(merge).items() if d or n in state.targets)
+    after = _put(state, *(_move(state.target(n), merge, seq, d) for n, d in known))
     left = {
         r: m
         if after.moves(m) == state.moves(m)
@@ -227,6 +231,31 @@ def _fold_clearance(state: State, seq: int, event: record.Clearance) -> State:
         if after.moves(m)
     }
     return after.model_copy(update={"pending": left})
+
+
+def _rename(state: State, renamed: Mapping[str, str]) -> State:
+    """A target takes over what the log knows of the one that it was; that one is no more."""
+    for new, old in renamed.items():
+        was, now = state.target(old), state.target(new)
+        here = {"folder": old}
+        versions = {
+            field: version.model_copy(update=here) if version and not version.folder else version
+            for field, version in (("confirmed", was.confirmed), ("before", was.before))
+        }
+        taken = was.model_copy(
+            update={
+                "name": new,
+                "waiting": now.waiting,
+                "gates": now.gates,
+                "decisions": tuple(sorted({*was.decisions, *now.decisions})),
+                "heads": {**was.heads, **now.heads},
+                "standing": None,
+                **versions,
+            }
+        )
+        left = {name: each for name, each in state.targets.items() if name != old}
+        state = _put(state.model_copy(update={"targets": left}), taken)
+    return state
 
 
 def _move(target: Target, merge: Merge, seq: int, digest: model.Digest | None) -> Target:

@@ -56,8 +56,10 @@ def clear(revision: model.Oid, repository: ports.Repository, audit: log.Log, sui
     merge = known.pending.get(revision)
     if merge is None or _failed(merge.results):
         return None
+    renamed: dict[str, str] = {}
     try:
         sides = read_sides(repository, merge, known)
+        renamed = renames(repository, sides, known, revision)
         change = make_change(sides, known, revision, head=merge.decision.head)
         results = _ask(sides, change, repository, known, suite)
     except errors.ConfigError as exc:  # A document that nobody can read is its own merge's failure, and no one else's.
@@ -68,7 +70,9 @@ def clear(revision: model.Oid, repository: ports.Repository, audit: log.Log, sui
     passed = passes(results)
     if [(r.check, r.outcome) for r in results] != [(r.check, r.outcome) for r in merge.results]:
         kept = tuple(_keep(r) for r in results)
-        event = record.Clearance(revision=revision, results=tuple(r for r, _ in kept), passed=passed)
+        event = record.Clearance(
+            revision=revision, results=tuple(r for r, _ in kept), passed=passed, renamed=renamed if passed else {}
+        )
         audit.append(event, evidence=tuple(report for _, report in kept if report))
     waited_s = (suite.clock.now() - merge.at).total_seconds()
     return None if passed or _failed(results) else min(max(waited_s, BACK_OFF_S[0]), BACK_OFF_S[1])
@@ -93,7 +97,7 @@ def recheck(
     """Why an operator may not go back to this state: not confirmed here within the rollback window, or a pure gate says no today."""
     document = None
     if version.revision:
-        document = documents.read_target(repository, version.revision, name, digest=version.digest)
+        document = documents.read_version(repository, version, name)
     rules = _rules(repository, known)
     if document is None or not _returns(known.target(name), version.digest, rules, suite.clock.now()):
         message = f"{name}: {version.digest[:12]} was not its confirmed state within the rollback window"
@@ -117,20 +121,56 @@ def read_sides(repository: ports.Repository, merge: state.Merge, known: state.St
     """Raises: ConfigError when what is wanted cannot be read. A first parent may be unreadable: this merge may mend it."""
 
     def read(name: str, version: model.Version | None) -> documents.TargetDocument | None:
-        if version is None or version.revision is None:
-            return None
-        return documents.read_target(repository, version.revision, name, digest=version.digest)
+        return documents.read_version(repository, version, name) if version else None
 
     sides = {}
     for name, digest in known.moves(merge).items():
-        target, parent = known.target(name), None
+        merged = read(name, model.Version(revision=merge.decision.revision, digest=digest)) if digest else None
+        was = _was(name, merged, known)
+        target, parent = known.target(was), None
         taken = target.cleared if target.taken_over else None
         origin = target.confirmed if target.confirmed and target.confirmed.revision else taken
+        if origin and was != name and not origin.folder:
+            origin = origin.model_copy(update={"folder": was})
         with contextlib.suppress(errors.ConfigError):
-            parent = documents.read_target(repository, merge.decision.base, name)
-        merged = model.Version(revision=merge.decision.revision, digest=digest) if digest else None
-        sides[name] = Sides(read(name, origin), parent, read(name, merged))
+            parent = documents.read_target(repository, merge.decision.base, was)
+        sides[name] = Sides(read(name, origin), parent, merged)
     return sides
+
+
+def renames(
+    repository: ports.Repository, sides: Mapping[str, Sides], known: state.State, revision: model.Oid
+) -> dict[str, str]:
+    """Target -> the one that it was: its document says `formerly`, and that one's folder is gone in this revision.
+
+    Raises: ConfigError(formerly) where it may not take over: the folder is still there, or type or connection differ;
+    TransientError(busy) while the old one is being written.
+    """
+    found = {}
+    for name, side in sides.items():
+        was = _was(name, side.merged, known)
+        if was == name or side.merged is None:
+            continue
+        where = f"targets/{name}/target.yaml"
+        if documents.target_digest(repository.tree(revision), was) is not None:
+            fix = f"remove targets/{was}/ in the same merge"
+            raise errors.ConfigError("formerly", f"the folder of {was} is still there", where=where, fix=fix)
+        old, new = side.confirmed or side.parent, side.merged
+        if old is None or (old.desired.kind, old.desired.connection) != (new.desired.kind, new.desired.connection):
+            fix = "rename first, and change type or connection in a merge after that"
+            raise errors.ConfigError("formerly", f"{was} had another type or connection", where=where, fix=fix)
+        if known.target(was).open:
+            raise errors.TransientError("busy", f"{was} is being written; the rename waits for that")
+        found[name] = was
+    return found
+
+
+def _was(name: str, merged: documents.TargetDocument | None, known: state.State) -> str:
+    """Whose history a target continues: its own, or, new here, that of the one that it says it was."""
+    formerly = merged.desired.formerly if merged else ""
+    mine, other = known.target(name), known.targets.get(formerly)
+    takes_over = other is not None and not other.released and not (mine.confirmed or mine.owned)
+    return formerly if takes_over else name
 
 
 def make_change(

@@ -378,7 +378,8 @@ def _guards(wanted: admitted.Admitted, known: state.Target, brakes: deciding.Bra
 
 def _version(wanted: model.Wanted) -> model.Version:
     revision = wanted.revision if isinstance(wanted, model.Desired) else None
-    return model.Version(revision=revision, digest=wanted.digest)
+    folder = wanted.folder if isinstance(wanted, model.Desired) else ""
+    return model.Version(revision=revision, digest=wanted.digest, folder=folder)
 
 
 def _owned_by(stage: model.Stage, results: tuple[model.StepResult, ...]) -> dict[model.Key, str | None]:

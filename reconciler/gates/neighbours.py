@@ -21,19 +21,22 @@ class Outline:
     kind: str = ""
     connection: bytes = b""  # canonical; empty where there is nothing to connect to
     depends_on: tuple[str, ...] = ()
+    formerly: str = ""
 
 
 @functools.lru_cache(maxsize=4096)
 def _outline(blob: bytes) -> Outline:
     try:
-        spec = strict_yaml.load(blob, "target.yaml").get("spec")
+        whole = strict_yaml.load(blob, "target.yaml")
+        spec, metadata = whole.get("spec"), whole.get("metadata")
         read = documents.TargetSpec.model_validate(
             {k: v for k, v in spec.items() if k in _READ} if isinstance(spec, dict) else {}
         )
     except (errors.ConfigError, ValueError):
         return Outline()
     connection = model.canonical_json(sources.as_json(read.connection)) if read.connection else b""
-    return Outline(read.type, connection, read.depends_on)
+    formerly = metadata.get("formerly") if isinstance(metadata, dict) else ""
+    return Outline(read.type, connection, read.depends_on, formerly if isinstance(formerly, str) else "")
 
 
 _READ = frozenset({"type", "environment", "connection", "dependsOn"})
@@ -91,6 +94,20 @@ def _trail(came: Mapping[str, str], at: str) -> tuple[str, ...]:
         at = came[at]
         trail.append(at)
     return tuple(reversed(trail))
+
+
+def rename_reasons(
+    desired: model.Desired, document: sources.File, outlines: Mapping[str, Outline]
+) -> Iterator[model.Reason]:
+    """`formerly` is said by one target only: two cannot continue the same history."""
+    others = [n for n, o in outlines.items() if n != desired.target and o.formerly == desired.formerly]
+    if desired.formerly and others:
+        yield model.Reason(
+            code="formerly",
+            message=f"formerly: {desired.formerly} is claimed by the target `{others[0]}` too",
+            where=document.place(("metadata", "formerly")),
+            fix="let one of them take it over",
+        )
 
 
 def claim_reasons(

@@ -85,7 +85,8 @@ class RollbackGate:
         where = document.place(("metadata", "name"))
         try:
             confirmed = sources.read_document(repository, before)
-            documents.read_target(repository, before.revision, before.target, digest=before.digest)
+            version = model.Version(revision=before.revision, digest=before.digest, folder=before.folder)
+            documents.read_version(repository, version, before.target)
             reasons = [
                 *limits.check(before, confirmed, tuple(sources.read_payload(before)), rules),
                 *self._invalid(before, confirmed),

@@ -40,6 +40,7 @@ class SchemaGate:
             found += self._shape(desired, document)
             found += _expired(desired, document, self._facilities.clock.now().date())
             found += neighbours.dependency_reasons(desired, document, outlines)
+            found += neighbours.rename_reasons(desired, document, outlines)
             found += neighbours.claim_reasons(repository, change.revision, desired, files, outlines)
         outcome = model.Outcome.FAIL if found else model.Outcome.PASS
         return model.GateResult(outcome=outcome, findings=tuple(dict.fromkeys(found))[:MAX_FINDINGS])

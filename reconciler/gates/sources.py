@@ -45,7 +45,7 @@ def read_document(repository: ports.Repository, desired: model.Desired) -> File:
 
     Raises: AuditError(content) when the revision does not hold the folder that `desired` names; ConfigError(parse).
     """
-    name = desired.target
+    name = desired.folder or desired.target
     tree = repository.tree(desired.revision)
     if documents.target_digest(tree, name) != desired.digest:
         raise errors.AuditError("content", f"{name} at {desired.revision} is not what was judged")
@@ -55,7 +55,7 @@ def read_document(repository: ports.Repository, desired: model.Desired) -> File:
 
 def read_payload(desired: model.Desired) -> Iterator[File]:
     for path, blob in sorted(desired.payload.items()):
-        where = f"targets/{desired.target}/{path}"
+        where = f"targets/{desired.folder or desired.target}/{path}"
         yield _read(path, where, blob)
 
 

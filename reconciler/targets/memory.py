@@ -110,11 +110,14 @@ class Stored(model.Value):
 class StoredWorld(World):
     """A world in a JSON file that people may edit to see drift. Each change is one atomic replacement of the file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, formerly: Path | None = None) -> None:
+        """`formerly`: where it lay before its target was renamed; it moves with the first change."""
         super().__init__()
-        self._path = path
-        if path.exists():
-            self._load()
+        self._path, self._formerly = path, formerly
+        for place in (path, formerly):
+            if place and place.exists():
+                self._load(place)
+                break
 
     def changed(self) -> None:
         stored = Stored(
@@ -133,18 +136,20 @@ class StoredWorld(World):
             file.flush()
             os.fsync(file.fileno())
         Path(name).replace(self._path)
+        if self._formerly:
+            self._formerly.unlink(missing_ok=True)
 
-    def _load(self) -> None:
+    def _load(self, path: Path) -> None:
         try:
-            stored = Stored.model_validate_json(self._path.read_bytes())
+            stored = Stored.model_validate_json(path.read_bytes())
         except ValueError as exc:
-            raise errors.PermanentError("world", "not the world of a memory target", where=str(self._path)) from exc
+            raise errors.PermanentError("world", "not the world of a memory target", where=str(path)) from exc
         self.values, self.identities, self.orders = dict(stored.values), dict(stored.identities), dict(stored.orders)
         self.epoch, self.armed, self.reverted = stored.epoch, stored.armed, stored.reverted
         self.written = stored.written
 
 
-Worlds = Callable[[str], World]  # by target name: there is nothing to connect to
+Worlds = Callable[[str, str], World]  # by target name, and the one it had before: there is nothing to connect to
 
 
 class Options(documents.Camel):
@@ -194,13 +199,16 @@ class Memory:
 
     def __init__(self, facilities: ports.DriverFacilities) -> None:
         self._now: Callable[[], datetime] | None = facilities.clock.now
-        self._worlds: Worlds = lambda name: StoredWorld(world_file(facilities, name))
+        self._worlds: Worlds = lambda name, formerly: StoredWorld(
+            world_file(facilities, name), world_file(facilities, formerly) if formerly else None
+        )
 
     @classmethod
-    def on(cls, worlds: Worlds, clock: ports.Clock | None = None) -> Self:
+    def on(cls, worlds: Callable[[str], World], clock: ports.Clock | None = None) -> Self:
         """A driver on worlds that the caller keeps: for simulations and tests."""
         driver = cls.__new__(cls)
-        driver._worlds, driver._now = worlds, clock.now if clock else None  # noqa: SLF001 - the other constructor.
+        driver._worlds = lambda name, _: worlds(name)  # noqa: SLF001 - the other constructor.
+        driver._now = clock.now if clock else None  # noqa: SLF001
         return driver
 
     def validate(self, desired: model.Desired) -> model.ValidationResult:
@@ -254,7 +262,8 @@ class Memory:
         pass
 
     def _world(self, wanted: model.Wanted) -> World:
-        world = self._worlds(wanted.target)
+        formerly = (wanted.folder or wanted.formerly) if isinstance(wanted, model.Desired) else ""
+        world = self._worlds(wanted.target, formerly)
         if "" in world.unreachable:
             raise errors.TransientError("unreachable", "nobody answers")
         if self._now and world.armed and world.armed.until and world.armed.until <= self._now():

@@ -51,7 +51,9 @@ def read(root: rootfs.Root, installation: str, wanted: model.Wanted) -> Ledger:
         fix = "restore it, or remove it: what we wrote is then marked again and nothing unmarked is deleted"
         where = f"{root.path}/{document.OURS}/{NAME}"
         raise errors.PermanentError("ledger", "the ledger cannot be read", where=where, fix=fix) from exc
-    names = {wanted.target, wanted.formerly} if isinstance(wanted, model.Desired) else {wanted.target}
+    names = {wanted.target}
+    if isinstance(wanted, model.Desired):
+        names |= {wanted.formerly, wanted.folder}
     if found.installation != installation or found.target not in names:
         raise errors.PermanentError("claimed", f"{root.path} is kept by {found.installation}/{found.target}")
     return found.model_copy(update={"target": wanted.target})
