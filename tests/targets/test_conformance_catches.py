@@ -15,20 +15,20 @@ from reconciler.targets import conformance, memory
 
 class WritesWhileLooking(memory.Memory):
     def observe(self, wanted: model.Wanted, owned: Mapping[model.Key, str], deadline_s: float) -> model.Look:
-        self._worlds(wanted.target).writes.append((model.Key("log//look"), None))
+        self._world(wanted).writes.append((model.Key("log//look"), None))
         return super().observe(wanted, owned, deadline_s)
 
 
 class OverwritesWhatMoved(memory.Memory):
     def apply(self, wanted: model.Wanted, stage: model.Stage, permit: model.Permit) -> tuple[model.StepResult, ...]:
-        values = self._worlds(wanted.target).values
+        values = self._world(wanted).values
         now = {s.key: s.model_copy(update={"before": memory.digest(values.get(s.key))}) for s in stage.steps}
         return super().apply(wanted, stage.model_copy(update={"steps": tuple(now.values())}), permit)
 
 
 class KnowsNoEpoch(memory.Memory):
     def apply(self, wanted: model.Wanted, stage: model.Stage, permit: model.Permit) -> tuple[model.StepResult, ...]:
-        self._worlds(wanted.target).epoch = 0
+        self._world(wanted).epoch = 0
         return super().apply(wanted, stage, permit)
 
 
