@@ -17,12 +17,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import report
+from support import estate, lab
 
 from reconciler import model, ports
 from reconciler.audit import identity, log, signing, storage
 from reconciler.daemon import clock, core, turns
 from reconciler.targets import memory
-from support import estate, lab
 
 HANG_S = 30.0
 ROUNDS = 5
