@@ -125,9 +125,11 @@ def plant(journal: Path, killed: Path, kill_at: int | None) -> None:
     numbers, lock = itertools.count(), threading.Lock()
     written = os.open(journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     applying = threading.local()
+    passed = journal.with_name("points").open("a", buffering=1)
 
     def point(name: str) -> None:
         with lock:
+            passed.write(f"{name}\n")
             if next(numbers) == kill_at:
                 killed.write_text(name)
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -163,6 +165,7 @@ def plant(journal: Path, killed: Path, kill_at: int | None) -> None:
         setattr(os, name, call)
 
     around(log.Log, "append", lambda _, *events: events[0].type if events else "nothing")
+    around(log.Log, "permit", lambda *_: "intent")
     around(mirror.Mirror, "fetch", lambda *_: "fetch")
     around(driver.Vm, "apply", lambda *_: "apply", inside=True)
     around(driver.Vm, "confirm", lambda *_: "confirm")
@@ -187,8 +190,11 @@ def tell(folder: Path, kill_at: int | None) -> dict[str, Any] | None:
     kept = story.leaves() if story.lab.database.exists() else ()
     assert ended or story.live(None), "the next life was killed too"
     after = story.leaves()
-    point = (folder / "killed").read_text() if kill_at is not None else ""
-    return {"point": point, "lost": list(kept) != list(after[: len(kept)]), **story.told()}
+    if kill_at is None:
+        at: list[str] = sorted(set((folder / "points").read_text().splitlines()))
+    else:
+        at = [(folder / "killed").read_text()]
+    return {"at": at, "lost": list(kept) != list(after[: len(kept)]), **story.told()}
 
 
 def main(folder: str, first: str, step: str) -> None:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from reconciler import model
 from reconciler.cli import main
@@ -42,18 +43,18 @@ def hung(folder: Path) -> None:
 
 
 def full(folder: Path) -> None:
-    """The log may not grow any more as soon as `full` is there: the disk is full before the next record."""
-    from reconciler.audit import log, record, state
+    """While `full` is there, no room is left for the record of an intent."""
+    from reconciler.audit import log, record
 
-    real = log.Log.append
+    real = log.Log.permit
 
-    def append(self: log.Log, *events: record.Event, **named: object) -> state.State:
+    def permit(self: log.Log, intent: record.Intent, **named: Any) -> model.Permit:
         if (folder / "full").exists():
             size = (folder / "state" / "audit.db-wal").stat().st_size
             resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
-        return real(self, *events, **named)  # type: ignore[arg-type]
+        return real(self, intent, **named)
 
-    log.Log.append = append  # type: ignore[method-assign]
+    log.Log.permit = permit  # type: ignore[method-assign]
 
 
 FAULTS: dict[str, Callable[[Path], None]] = {"slow": slow, "hung": hung, "full": full}

@@ -181,9 +181,12 @@ class Installation:
         return self.folder / "state" / "audit.db"
 
     def records(self) -> tuple[record.Record, ...]:
-        """As they lie in the file, whoever writes there meanwhile."""
+        """As they lie in the file, whoever writes there meanwhile; none before there is a log."""
+        if not self.database.exists():
+            return ()
         with closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True)) as connection:
-            rows = connection.execute("SELECT body FROM log ORDER BY seq").fetchall()
+            there = connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'log'").fetchall()
+            rows = connection.execute("SELECT body FROM log ORDER BY seq").fetchall() if there else []
         return tuple(record.Record.model_validate_json(body) for (body,) in rows)
 
     def events(self, kind: type[E]) -> list[E]:

@@ -126,6 +126,12 @@ class Log(log.Log):
         self.fault(f"after {events[0].type}")
         return after
 
+    def permit(self, intent: record.Intent, *, evidence: Iterable[bytes] = (), deadline_s: float) -> model.Permit:
+        self.fault("before intent")
+        permit = super().permit(intent, evidence=evidence, deadline_s=deadline_s)
+        self.fault("after intent")
+        return permit
+
 
 class Process:
     """One life of the daemon, without its threads; the next one is made on the same lab."""
