@@ -80,7 +80,15 @@ def _say(made: application.Application, unreachable: errors.ReconcilerError | No
         for result in merge.results:
             for finding in result.findings if result.outcome is not model.Outcome.PASS else ():
                 printing.say(f"{merge.decision.revision[:12]} {result.check}: {finding.message} ({finding.where})")
-    for target in known.targets.values():
-        rests = f"stands {target.standing.code}" if target.standing and target.standing.code else "rests"
-        said = "; ".join(reason.message for reason in target.standing.reasons) if target.standing else ""
-        printing.say(f"{target.name}: {rests}" + (f" ({said})" if said else ""))
+    live = made.live()
+    for name, target in known.targets.items():
+        look = live[name].look if name in live else None
+        away = [reason.message for reason in look.errors.values()] if look else []
+        printing.say(f"{name}: {_where(target)}" + (f"; could not be looked at: {'; '.join(away)}" if away else ""))
+
+
+def _where(target: state.Target) -> str:
+    if target.standing is None or target.standing.code is None:
+        return "rests"
+    why = "; ".join(reason.message for reason in target.standing.reasons)
+    return f"stands {target.standing.code}" + (f" ({why})" if why else "")

@@ -73,3 +73,14 @@ def test_a_history_that_was_rewritten_is_seven(bank: Workspace) -> None:
 def test_a_pass_that_does_not_end_in_time_is_a_deadline(bank: Workspace) -> None:
     assert bank.there("once", "--within", "0s").code == 124
     assert bank.there("once", "--within", "soon").code == 2
+
+
+def test_a_target_that_is_away_is_six(bank: Workspace) -> None:
+    bank.land("words", bank.motd("Words."))
+    assert bank.there("once").code == 0
+    bank.machine.rename(bank.machine.with_name("away"))
+    passed = bank.there("once")
+    assert passed.code == 6
+    assert "hello: rests; could not be looked at: " in passed.err
+    looked = bank.there("diff", "hello", "-o", "json")
+    assert (looked.code, looked.items[0]["contacted"]) == (6, False)

@@ -68,3 +68,18 @@ def test_recover_says_when_nothing_is_blocked(tmp_path: Path) -> None:
     bank = Workspace(tmp_path)
     calm = bank.here("recover", "--after", bank.genesis)
     assert (calm.code, calm.out) == (0, "")
+
+
+def test_what_was_only_not_approved_can_be_kept(tmp_path: Path) -> None:
+    bank = Workspace(tmp_path, ("alice", "bob", "carol", "dan"))
+    bank.branch("bad", bank.motd("Approved afterwards."), "alice")
+    bank.force("bad", signer="alice")
+    made = bank.here("recover", "--after", bank.genesis, "--key", bank.keys["alice"], "--keep")
+    assert made.code == 0, made.err
+    assert "+  - {path: etc/motd" in made.out
+    for name in ("bob", "carol"):
+        assert bank.approve("recovery", name, "--after", bank.genesis).code == 0
+    landed = bank.here("merge", "recovery", "--key", bank.keys["alice"], "--after", bank.genesis, "--push")
+    assert landed.code == 0, landed.err
+    assert bank.there("once").code == 0
+    assert (bank.machine / "etc/motd").read_text() == "Approved afterwards.\n"
