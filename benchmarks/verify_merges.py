@@ -16,13 +16,13 @@ import time
 from pathlib import Path
 
 import report
+from support import estate, objects
 
 from reconciler import model
 from reconciler.admission import judging, policy
 from reconciler.audit import state
 from reconciler.daemon import clock
-from reconciler.git import repository
-from support import estate, objects
+from reconciler.git import approvals, repository
 
 
 def make_bank(merges: int) -> tuple[estate.Estate, list[model.Oid]]:
@@ -53,7 +53,7 @@ def serve(bank: estate.Estate, merges: list[model.Oid], git_dir: Path) -> None:
 def _approval(store: objects.ObjectStore, head: model.Oid, envelope: bytes) -> str:
     """What `writing.write_approval` writes, without a process for each."""
     oid = store.make_commit({"envelope.json": envelope}, tree=store.add(b"tree", b""))
-    return f"create {repository.approval_prefix(head)}{model.sha256(envelope)} {oid}\n"
+    return f"create {approvals.prefix_of(head)}{model.sha256(envelope)} {oid}\n"
 
 
 def judge_all(source: repository.GitRepository, bank: estate.Estate) -> tuple[float, int]:

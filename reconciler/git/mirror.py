@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler import errors, model
-from reconciler.git import objects, process, repository, store, trees
+from reconciler.git import approvals, objects, process, repository, store, trees
 
 TIP = "refs/incoming/tip"
 LOCK_WAIT_S = 30
@@ -30,7 +30,7 @@ _FOREIGN = (
     "objects/info/alternates",
     "objects/info/http-alternates",
 )
-_SHADOWED = re.compile(rf"error: cannot lock ref '{repository.APPROVALS}/[^']*': '[^']*' exists; cannot create '[^']*'")
+_SHADOWED = re.compile(rf"error: cannot lock ref '{approvals.ROOT}/[^']*': '[^']*' exists; cannot create '[^']*'")
 _HINT = "error: some local refs could not be updated"
 _QUIET = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--no-recurse-submodules")
 
@@ -109,11 +109,11 @@ class Mirror:
         """
         if len(envelope) > self._limits.envelope_bytes:
             raise objects.over_limit("of an approval", "envelope", len(envelope), self._limits.envelope_bytes)
-        ref = f"{repository.approval_prefix(process.check_oid(head))}{model.sha256(envelope)}"
+        ref = f"{approvals.prefix_of(process.check_oid(head))}{model.sha256(envelope)}"
         with self._locked():
             self._check()
             blob = self._store("blob", envelope)
-            tree = self._store("tree", b"100644 " + repository.ENVELOPE + b"\0" + bytes.fromhex(blob))
+            tree = self._store("tree", b"100644 " + approvals.ENVELOPE + b"\0" + bytes.fromhex(blob))
             who = "reconciler <approval@reconciler.invalid> 0 +0000"
             wrapper = self._store("commit", f"tree {tree}\nauthor {who}\ncommitter {who}\n\napproval\n".encode())
             self._git.text("update-ref", "--end-of-options", ref, wrapper)
@@ -189,8 +189,7 @@ class Mirror:
         """The heads of the merges after `after`. A history that is no continuation has none: admission will say what it is."""
         try:
             revisions = tuple(self.repository.first_parents(tip, after))
-            links = (repository.parse_links(self.repository.commit(oid), oid) for oid in revisions)
-            return frozenset(parent for found in links for parent in found.parents[1:])
+            return frozenset(parent for oid in revisions for parent in self.repository.links(oid).parents[1:])
         except errors.PermanentError:
             return frozenset()
 
@@ -259,7 +258,7 @@ class _Mirrored(repository.GitRepository):
 
 
 def _approvals(head: model.Oid) -> str:
-    prefix = repository.approval_prefix(head)
+    prefix = approvals.prefix_of(head)
     return f"+{prefix}*:{prefix}*"
 
 

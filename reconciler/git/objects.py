@@ -1,18 +1,21 @@
-"""Objects by full id over one lasting `git cat-file --batch-command`, hashed again on every read.
+"""Objects by full id over one lasting `git cat-file --batch-command`, hashed whenever they come out of the store.
 
 git itself serves a damaged loose object under the wrong name (trust.md 6.2), so type, size and id are computed here from
-the bytes. Sizes are asked first: an object over its limit is refused before any of it is sent.
+the bytes. Sizes are asked first: an object over its limit is refused before any of it is sent. Small objects are kept for
+a while after they were hashed: their bytes are ours by then.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import select
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
@@ -21,6 +24,9 @@ from reconciler.git import process
 
 CHUNK = 48  # requests in flight: their lines stay below the 4,096 bytes that any pipe takes without a reader
 CHUNK_BYTES = 16 << 20  # contents in flight
+SMALL_BYTES = 64 << 10  # what is kept, and what is read ahead
+KEPT_BYTES = 32 << 20  # of all that is kept
+_BESIDE_BYTES = 400  # what an object costs here beside its content
 MISSING = "missing"
 
 R = TypeVar("R")
@@ -48,6 +54,7 @@ class ObjectReader:
         self._object_format = object_format
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
+        self._kept = _Kept()
         self._batch: _Batch | None = None
         self._end: weakref.finalize[..., ObjectReader] | None = None
 
@@ -57,30 +64,70 @@ class ObjectReader:
         Raises: AuditError(object_hash), TransientError(source_error) where it is missing, PermanentError(limit) over
         `limit_bytes`, PermanentError(fsck) where it is of another kind.
         """
+        if raw := self._kept.find((oid,)).get(oid):
+            self._check_header(oid, Header(raw.kind, len(raw.content)), kind, limit_bytes)
+            return raw.content
         ((_, content),) = self.read_many((oid,), kind, limit_bytes)
         return content
 
     def read_many(self, oids: Iterable[model.Oid], kind: str, limit_bytes: int) -> Iterator[tuple[model.Oid, bytes]]:
         """The objects in the order asked for, pipelined; holds about `CHUNK_BYTES`, or one object. Raises as `read`."""
-        remaining = iter(oids)
-        while chunk := tuple(process.check_oid(oid) for oid in islice(remaining, CHUNK)):
-            headers = self._exchange(chunk, _Batch.headers)
-            for oid, header in zip(chunk, headers, strict=True):
+        for chunk in _chunks(oids):
+            kept = self._kept.find(chunk)
+            unread = tuple(oid for oid in chunk if oid not in kept)
+            headers = self._exchange(unread, _Batch.headers) if unread else []
+            for oid, header in zip(unread, headers, strict=True):
                 self._check_header(oid, header, kind, limit_bytes)
-            for group in _groups(chunk, headers):
-                served = self._exchange(group, lambda batch, oids: batch.contents(oids, limit_bytes))
-                for oid, raw in zip(group, served, strict=True):
-                    self._check_hash(oid, raw, kind)
-                    yield oid, raw.content
+            served = self._contents(unread, headers, limit_bytes)
+            for oid in chunk:
+                if oid in kept:
+                    self._check_header(oid, Header(kept[oid].kind, len(kept[oid].content)), kind, limit_bytes)
+                yield (oid, kept[oid].content) if oid in kept else next(served)
+
+    def read_ahead(self, oids: Iterable[model.Oid], kind: str, limit_bytes: int) -> Mapping[model.Oid, bytes]:
+        """Those of these that can be read and are small, in as few exchanges as can be; they are kept for `read`.
+
+        Never raises for an object: whoever asks for one that is missing, damaged or too large is told then.
+        """
+        found: dict[model.Oid, bytes] = {}
+        for chunk in _chunks(oids):
+            kept = self._kept.find(chunk)
+            found |= {oid: raw.content for oid, raw in kept.items() if raw.kind == kind}
+            unread = tuple(oid for oid in chunk if oid not in kept)
+            with contextlib.suppress(errors.AuditError, errors.PermanentError, errors.TransientError):
+                headers = self._exchange(unread, _Batch.headers) if unread else []
+                most = min(limit_bytes, SMALL_BYTES)
+                both = zip(unread, headers, strict=True)
+                fit = {oid: header for oid, header in both if header.kind == kind and header.size_bytes <= most}
+                found.update(self._contents(tuple(fit), list(fit.values()), most))
+        return found
+
+    def is_kept(self, oid: model.Oid) -> bool:
+        """Whether reading it costs nothing."""
+        return bool(self._kept.find((oid,)))
 
     def kind_of(self, oid: model.Oid) -> str:
         """As the object's header says; `MISSING` where there is no such object."""
+        if kept := self._kept.find((oid,)):
+            return kept[oid].kind
         ((kind, _),) = self._exchange((process.check_oid(oid),), _Batch.headers)
         return kind
 
     def close(self) -> None:
         with self._lock:
             self._drop()
+
+    def _contents(
+        self, oids: tuple[model.Oid, ...], headers: list[Header], limit_bytes: int
+    ) -> Iterator[tuple[model.Oid, bytes]]:
+        """The objects that have these headers, hashed; the small ones are kept."""
+        kinds = {oid: header.kind for oid, header in zip(oids, headers, strict=True)}
+        for group in _groups(oids, headers):
+            served = self._exchange(group, lambda batch, asked: batch.contents(asked, limit_bytes))
+            for oid, raw in zip(group, served, strict=True):
+                self._check_hash(oid, raw, kinds[oid])
+                self._kept.keep(oid, raw)
+                yield oid, raw.content
 
     def _exchange(
         self, oids: tuple[model.Oid, ...], ask: Callable[[_Batch, tuple[model.Oid, ...]], list[R]]
@@ -168,6 +215,39 @@ def _groups(oids: tuple[model.Oid, ...], headers: list[Header]) -> Iterator[tupl
         held_bytes += header.size_bytes
     if group:
         yield tuple(group)
+
+
+def _chunks(oids: Iterable[model.Oid]) -> Iterator[tuple[model.Oid, ...]]:
+    remaining = iter(oids)
+    while chunk := tuple(process.check_oid(oid) for oid in islice(remaining, CHUNK)):
+        yield chunk
+
+
+class _Kept:
+    """The small objects last used, as they were hashed. Safe to use from many threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._raws: OrderedDict[model.Oid, Raw] = OrderedDict()
+        self._bytes = 0
+
+    def find(self, oids: Iterable[model.Oid]) -> Mapping[model.Oid, Raw]:
+        with self._lock:
+            found = {oid: self._raws[oid] for oid in oids if oid in self._raws}
+            for oid in found:
+                self._raws.move_to_end(oid)
+        return found
+
+    def keep(self, oid: model.Oid, raw: Raw) -> None:
+        if len(raw.content) > SMALL_BYTES:
+            return
+        with self._lock:
+            if oid not in self._raws:
+                self._bytes += len(raw.content) + _BESIDE_BYTES
+            self._raws[oid] = raw
+            while self._bytes > KEPT_BYTES:
+                _, oldest = self._raws.popitem(last=False)
+                self._bytes -= len(oldest.content) + _BESIDE_BYTES
 
 
 class _DiedError(Exception):

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler import errors, model
-from reconciler.git import process, repository
+from reconciler.git import approvals, process
 
 _TIMEOUT_S = 300  # a person may have to touch a key meanwhile
 _REPOSITORY_VARIABLES = (
@@ -116,14 +116,14 @@ def revert_branch(
 def write_approval(path: Path, head: model.Oid, envelope: bytes) -> str:
     """Keep an envelope under the ref where daemons look for it, and return that ref. Twice is once."""
     blob = _git(path, "hash-object", "-w", "--stdin", stdin=envelope)
-    tree = _git(path, "mktree", stdin=f"100644 blob {blob}\t{repository.ENVELOPE.decode()}\n".encode())
+    tree = _git(path, "mktree", stdin=f"100644 blob {blob}\t{approvals.ENVELOPE.decode()}\n".encode())
     # The commit is only a wrapper; fixed names and dates make it the same for the same envelope.
     wrapper = _identity("reconciler", "approval@reconciler.invalid") | {
         "GIT_AUTHOR_DATE": "@0 +0000",
         "GIT_COMMITTER_DATE": "@0 +0000",
     }
     made = _git(path, "commit-tree", tree, "-m", "approval", variables=wrapper)
-    ref = f"{repository.approval_prefix(process.check_oid(head))}{model.sha256(envelope)}"
+    ref = f"{approvals.prefix_of(process.check_oid(head))}{model.sha256(envelope)}"
     _git(path, "update-ref", ref, made)
     return ref
 

@@ -13,7 +13,7 @@ import pytest
 from support.clones import MAIN, Clone
 
 from reconciler import errors, model
-from reconciler.git import mirror, process, repository
+from reconciler.git import approvals, mirror, process
 
 Open = Callable[..., mirror.Mirror]
 
@@ -371,7 +371,7 @@ def test_only_a_branch_can_be_watched(remote: Clone) -> None:
 
 
 def test_the_names_of_approvals_are_an_index_by_twelve_digits() -> None:
-    assert re.fullmatch(r"refs/approvals/v1/[0-9a-f]{12}/", repository.approval_prefix(model.Oid("ab" * 20)))
+    assert re.fullmatch(r"refs/approvals/v1/[0-9a-f]{12}/", approvals.prefix_of(model.Oid("ab" * 20)))
 
 
 def test_many_packs_become_few_and_no_object_is_lost(

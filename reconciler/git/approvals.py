@@ -1,0 +1,158 @@
+"""Approvals in a repository: refs under `refs/approvals/v1/<12 digits of head>/`, each a commit that wraps one envelope.
+
+The names are an index that anybody may write to; what counts stands signed inside the envelopes. Refs are read here as git
+keeps them (gitrepository-layout(5), git-pack-refs(1)), at every call: one that another process wrote is seen at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+
+from reconciler import errors, model
+from reconciler.git import history, objects, process, trees
+
+ENVELOPE = b"envelope.json"
+ROOT = "refs/approvals/v1"
+
+_OID_LINE = re.compile(rb"([0-9a-f]{40}|[0-9a-f]{64})\n?")
+
+
+def prefix_of(head: model.Oid) -> str:
+    """`refs/approvals/v1/<12 digits>/`."""
+    return f"{ROOT}/{head[:12]}/"
+
+
+class Approvals:
+    """Reads the envelopes that lie in one repository. `refs` is git on that repository, `common_dir` where its refs lie."""
+
+    def __init__(
+        self, reader: objects.ObjectReader, refs: process.GitProcess, common_dir: Path, limits: trees.Limits
+    ) -> None:
+        self._reader, self._refs, self._common_dir, self._limits = reader, refs, common_dir, limits
+        self._packed: tuple[tuple[int, ...], bytes] = ((), b"")
+
+    def envelopes(self, head: model.Oid) -> tuple[bytes, ...]:
+        """In the order of their names. What hangs there and is no envelope at all is passed over: anybody may push it.
+
+        Raises: PermanentError(limit) beyond the limit on names, TransientError(source_error).
+        """
+        names = self._names(head)
+        if len(names) > self._limits.envelopes:
+            message = f"more than {self._limits.envelopes} approvals lie under {prefix_of(head)}"
+            raise errors.PermanentError("limit", message, where=head)
+        commits = [names[name] for name in sorted(names)]
+        self._read_small(oid for oid in commits if not self._reader.is_kept(oid))
+        found = (self._envelope(oid) for oid in commits)
+        return tuple(envelope for envelope in found if envelope is not None)
+
+    def read_ahead(self, heads: Iterable[model.Oid]) -> None:
+        """Read what `envelopes` will ask for of these heads, in bulk. Never raises for an object."""
+        named = (oid for head in heads for oid in self._names(head).values())
+        self._read_small(islice(named, trees.AHEAD))
+
+    def _read_small(self, commits: Iterable[model.Oid]) -> None:
+        limits, ahead = self._limits, self._reader.read_ahead
+        roots: dict[model.Oid, None] = {}
+        for oid, raw in ahead(commits, "commit", limits.commit_bytes).items():
+            with contextlib.suppress(errors.PermanentError):
+                roots[history.parse_links(raw, oid).tree] = None
+        blobs: dict[model.Oid, None] = {}
+        for oid, raw in ahead(roots, "tree", limits.envelope_bytes).items():
+            with contextlib.suppress(errors.PermanentError):
+                blobs |= dict.fromkeys(_wrapped(raw, oid))
+        ahead(blobs, "blob", limits.envelope_bytes)
+
+    def _envelope(self, oid: model.Oid) -> bytes | None:
+        """The blob `envelope.json` of an approval's commit; None for another object, without such a file, or a larger one."""
+        try:
+            root = history.parse_links(self._reader.read(oid, "commit", self._limits.commit_bytes), oid).tree
+            blobs = _wrapped(self._reader.read(root, "tree", self._limits.envelope_bytes), root)
+            return self._reader.read(blobs[0], "blob", self._limits.envelope_bytes) if blobs else None
+        except errors.PermanentError:
+            return None
+
+    def _names(self, head: model.Oid) -> dict[bytes, model.Oid]:
+        """Full name -> id of every ref under this head."""
+        if (self._common_dir / "reftable").exists():
+            return self._listed(head)
+        # Loose ones first, as git does: a ref that is being packed lies in both places before it leaves this one.
+        loose = dict(self._loose(prefix_of(head)))
+        return {**dict(self._in_packed(prefix_of(head).encode())), **loose}
+
+    def _loose(self, prefix: str) -> Iterator[tuple[bytes, model.Oid]]:
+        folders = [self._common_dir / prefix]
+        while folders:
+            for path in _inside(folders.pop()):
+                if path.is_dir() and not path.is_symlink():
+                    folders.append(path)
+                elif path.is_file() and not path.name.endswith(".lock"):
+                    found = _OID_LINE.fullmatch(_begin_of(path))
+                    if found:  # Nothing else is an approval: no symbolic ref, nothing half written.
+                        yield bytes(path.relative_to(self._common_dir)), model.Oid(found[1].decode())
+
+    def _in_packed(self, prefix: bytes) -> Iterator[tuple[bytes, model.Oid]]:
+        content = self._packed_refs()
+        at = content.find(b" " + prefix)
+        while at >= 0:
+            begin, end = content.rfind(b"\n", 0, at) + 1, content.find(b"\n", at)
+            oid = _OID_LINE.fullmatch(content, begin, at)
+            if oid and end >= 0:
+                yield content[at + 1 : end], model.Oid(oid[1].decode())
+            at = content.find(b" " + prefix, end if end >= 0 else len(content))
+
+    def _packed_refs(self) -> bytes:
+        """git replaces this file whole, by a rename; like git we read it again when it is another file than before."""
+        try:
+            with (self._common_dir / "packed-refs").open("rb") as file:
+                seen = os.fstat(file.fileno())
+                stamp = (seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
+                known, content = self._packed
+                if stamp != known:
+                    content = file.read()
+                    self._packed = (stamp, content)
+                return content
+        except FileNotFoundError:
+            return b""
+        except OSError as exc:
+            raise _unreadable("packed-refs", exc) from exc
+
+    def _listed(self, head: model.Oid) -> dict[bytes, model.Oid]:
+        """git's own list, for a repository that keeps its refs otherwise."""
+        count = f"--count={self._limits.envelopes + 1}"
+        printed = self._refs.text("for-each-ref", count, "--format=%(objectname) %(refname)", prefix_of(head))
+        lines = [line.split(" ", 1) for line in printed.splitlines()]
+        return {name.encode(errors="surrogateescape"): process.check_oid(oid) for oid, name in lines}
+
+
+def _wrapped(directory: bytes, oid: model.Oid) -> tuple[model.Oid, ...]:
+    names = trees.parse_tree(directory, oid_bytes=len(oid) // 2)
+    return tuple(line.oid for line in names if line.name == ENVELOPE and line.mode == "100644")
+
+
+def _inside(folder: Path) -> list[Path]:
+    """Raises: TransientError(source_error): a folder that may not be read could hold a rejection."""
+    try:
+        return list(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as exc:
+        raise _unreadable(folder.name, exc) from exc
+
+
+def _begin_of(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(128)
+    except FileNotFoundError:
+        return b""  # Packed meanwhile, or gone.
+    except OSError as exc:
+        raise _unreadable(path.name, exc) from exc
+
+
+def _unreadable(name: str, exc: OSError) -> errors.TransientError:
+    return errors.TransientError("source_error", f"the refs of approvals cannot be read: {name}: {exc.strerror}")
