@@ -199,5 +199,7 @@ def _keep(here: clone.Clone, head: model.Oid, envelope: bytes, file: Path | None
     if push and here.remote:
         writing.push_ref(here.path, here.remote, ref)
         printing.out(f"pushed       {here.remote}")
+    elif push:
+        printing.say("kept here: this repository is the watched one")
     elif here.remote:
         printing.say(f"not pushed: git push {here.remote} {ref}")

@@ -157,7 +157,7 @@ def _other(exc: Exception) -> int:
         _say(f"error: {exc.strerror}\nwhere: {exc.filename}")
         return exit_codes.USAGE
     _say(f"error: internal: {type(exc).__name__}: {exc}")
-    _say("fix: report it with the command line; RECONCILER_TRACEBACK=1 shows where it happened")
-    if os.environ.get("RECONCILER_TRACEBACK"):
+    _say("fix: report it with the command line; _RECONCILER_TRACEBACK=1 shows where it happened")
+    if os.environ.get("_RECONCILER_TRACEBACK"):
         raise exc
     return exit_codes.INTERNAL

@@ -98,7 +98,9 @@ def _judge(here: clone.Clone, head: str, tip: str, after: str) -> tuple[record.D
     if not here.remote and not after and end == here.base:
         if config.find(None, os.environ) is not None:
             return walk(here.at(model.Oid(tip_of_daemon(None))), end)
-        fix = "--after OID, the last accepted commit; or --head H for one that is not merged yet"
+        fix = (
+            "--after OID, the last accepted commit, or --config FILE to ask for it; --head H for one that is not merged"
+        )
         raise errors.ConfigError("usage", "in the watched repository itself nothing says what was accepted", fix=fix)
     return walk(here, end)
 

@@ -41,6 +41,14 @@ def test_what_is_asked_wrongly_says_how_to_ask(tmp_path: Path) -> None:
     assert workspace.run("get", "targets", "-o", "xml", cwd=tmp_path).code == 2
 
 
+def test_a_defect_of_ours_is_seventy_and_no_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(main.COMMANDS, "broken", main._Place("nowhere", "A module that is not there."))
+    broken = workspace.run("broken", cwd=tmp_path)
+    assert (broken.code, broken.out) == (70, "")
+    assert "error: internal: ModuleNotFoundError" in broken.err
+    assert "Traceback" not in broken.err
+
+
 def test_the_version_is_said(tmp_path: Path) -> None:
     said = workspace.run("--version", cwd=tmp_path)
     assert (said.code, said.out.strip()) == (0, importlib.metadata.version("reconciler"))

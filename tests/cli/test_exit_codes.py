@@ -5,6 +5,7 @@ import itertools
 import pytest
 
 from reconciler import errors
+from reconciler.admission import verdict
 from reconciler.audit import record
 from reconciler.cli import exit_codes
 
@@ -14,6 +15,10 @@ def test_the_worst_code_wins_in_the_documented_order() -> None:
     assert order == exit_codes.WORST_FIRST
     for worse, better in itertools.combinations(order, 2):
         assert exit_codes.worst([better, worse, better]) == worse
+
+
+def test_the_codes_of_a_broken_history_are_those_of_admission() -> None:
+    assert exit_codes._HISTORY == verdict.HISTORY
 
 
 def test_nothing_at_all_is_fine() -> None:
