@@ -15,7 +15,7 @@ from reconciler.audit import record
 from reconciler.cli import candidates, changes, clone, exit_codes, keys, options, printing
 from reconciler.git import writing
 
-app = typer.Typer()
+app = typer.Typer(rich_markup_mode=None)
 _SKEW = timedelta(seconds=1)  # whole seconds in a statement: never from the future
 
 

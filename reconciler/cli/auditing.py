@@ -11,7 +11,7 @@ from pydantic import JsonValue
 from reconciler import errors
 from reconciler.cli import exit_codes, options, printing, session
 
-app = typer.Typer()
+app = typer.Typer(rich_markup_mode=None)
 audit = typer.Typer(help="Read the audit log.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(audit, name="audit")
 

@@ -11,7 +11,7 @@ import typer
 from reconciler import errors
 from reconciler.cli import printing
 
-app = typer.Typer()
+app = typer.Typer(rich_markup_mode=None)
 _SHELLS = ("bash", "zsh", "fish", "powershell", "pwsh")
 
 

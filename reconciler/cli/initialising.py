@@ -16,7 +16,7 @@ from reconciler.audit import signing
 from reconciler.cli import printing, skeleton
 from reconciler.git import writing
 
-app = typer.Typer()
+app = typer.Typer(rich_markup_mode=None)
 BRANCH = "main"
 MESSAGE = "Begin: approval policy"
 REASON = "made by reconciler init"

@@ -12,7 +12,7 @@ from reconciler.admission import policy
 from reconciler.cli import candidates, clone, exit_codes, keys, options, printing, verifying
 from reconciler.git import writing
 
-app = typer.Typer()
+app = typer.Typer(rich_markup_mode=None)
 
 
 @app.command()

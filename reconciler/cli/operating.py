@@ -10,7 +10,7 @@ from pydantic import JsonValue
 
 from reconciler.cli import exit_codes, options, printing, session
 
-app = typer.Typer()
+app = typer.Typer(rich_markup_mode=None)
 target_app = typer.Typer(help="What concerns a target as a whole.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(target_app, name="target")
 

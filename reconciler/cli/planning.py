@@ -19,7 +19,7 @@ from reconciler.daemon import clock, merged, plugins, preview
 from reconciler.views import gates as gate_views
 from reconciler.views import plans
 
-app = typer.Typer()
+app = typer.Typer(rich_markup_mode=None)
 gates = typer.Typer(help="Run the gates.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(gates, name="gates")
 

@@ -15,7 +15,7 @@ from reconciler.admission import policy as policies
 from reconciler.cli import clone, exit_codes, options, printing
 from reconciler.git import repository, store
 
-app = typer.Typer()
+app = typer.Typer(rich_markup_mode=None)
 policy = typer.Typer(help="The approval policy.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(policy, name="policy")
 

@@ -10,7 +10,7 @@ from pydantic import JsonValue
 
 from reconciler.cli import exit_codes, options, printing, session
 
-app = typer.Typer()
+app = typer.Typer(rich_markup_mode=None)
 get = typer.Typer(help="List what is known.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(get, name="get")
 

@@ -17,7 +17,7 @@ from reconciler.admission import effect, policy, tree
 from reconciler.cli import candidates, changes, clone, exit_codes, keys, options, printing, restoring, verifying
 from reconciler.git import repository, writing
 
-app = typer.Typer()
+app = typer.Typer(rich_markup_mode=None)
 
 
 @app.command()

@@ -10,7 +10,7 @@ import typer
 from reconciler import config
 from reconciler.cli import exit_codes, logs, options, printing, session
 
-app = typer.Typer()
+app = typer.Typer(rich_markup_mode=None)
 
 ConvergeOption = Annotated[
     bool, typer.Option("--converge", help="Write to targets from genesis on, before a merge touches them.")

@@ -17,7 +17,7 @@ from reconciler.audit import record
 from reconciler.cli import printing
 from reconciler.daemon import plugins
 
-app = typer.Typer()
+app = typer.Typer(rich_markup_mode=None)
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 

@@ -18,7 +18,7 @@ from reconciler.cli import clone, exit_codes, options, printing, reading, sessio
 from reconciler.daemon import clock
 from reconciler.views import revisions
 
-app = typer.Typer()
+app = typer.Typer(rich_markup_mode=None)
 _GONE = "0"
 
 
