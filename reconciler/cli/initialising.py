@@ -35,12 +35,19 @@ class _Plan(NamedTuple):
 @app.command()
 def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="What is made; with --existing, the repository.")],
-    person: Annotated[list[str], typer.Option("--person", help="NAME=KEY.pub, for each person.", default_factory=list)],
+    person: Annotated[
+        list[str],
+        typer.Option("--person", help="NAME=KEY.pub, for each person.", default_factory=list, show_default=False),
+    ],
     admin: Annotated[
-        list[str], typer.Option("--admin", help="Who may change policies; else all.", default_factory=list)
+        list[str],
+        typer.Option("--admin", help="Who may change policies; else all.", default_factory=list, show_default=False),
     ],
     email: Annotated[
-        list[str], typer.Option("--email", help="NAME=ADDRESS; else their key's comment.", default_factory=list)
+        list[str],
+        typer.Option(
+            "--email", help="NAME=ADDRESS; else their key's comment.", default_factory=list, show_default=False
+        ),
     ],
     *,
     key: Annotated[

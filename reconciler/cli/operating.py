@@ -68,7 +68,10 @@ def rollback(
     pin: Annotated[bool, typer.Option("--pin", help="Act at once, on its target alone; recorded.")] = False,
     reason: Annotated[str, typer.Option("--reason", help="Why; it is recorded.")] = "",
     acknowledge: Annotated[
-        list[str], typer.Option("--acknowledge", help="HAZARD:KEY that going back brings.", default_factory=list)
+        list[str],
+        typer.Option(
+            "--acknowledge", help="HAZARD:KEY that going back brings.", default_factory=list, show_default=False
+        ),
     ],
     key: Annotated[Path | None, typer.Option("--key", help="Without --pin: your SSH key, to sign the revert.")] = None,
     place: options.RepositoryOption = options.HERE,
