@@ -40,19 +40,22 @@ class Person:
 
     def make_clone(self, url: str) -> None:
         """As docs/how-to/engineer.md says it."""
-        self.quietly("git", "clone", "--quiet", url, str(self.clone), cwd=self.home)
-        self.configure()
+        options = (part for name, value in self._settings().items() for part in ("--config", f"{name}={value}"))
+        self.quietly("git", "clone", "--quiet", *options, url, str(self.clone), cwd=self.home)
 
     def configure(self) -> None:
-        values = {
+        """The same for a clone that is there."""
+        for name, value in self._settings().items():
+            self.quietly("git", "config", name, value)
+
+    def _settings(self) -> dict[str, str]:
+        return {
             "user.name": self.full_name,
             "user.email": self.email,
             "gpg.format": "ssh",
-            "user.signingKey": str(self.key) + ".pub",
+            "user.signingKey": f"{self.key}.pub",
             "gc.auto": "0",
         }
-        for name, value in values.items():
-            self.quietly("git", "config", name, value)
 
     # --- at the terminal ---
 
@@ -91,8 +94,8 @@ class Person:
     def commits_here(self, branch: str, message: str, edits: Mapping[str, tuple[str, str] | str]) -> str:
         self.edit(edits)
         self.quietly("git", "add", "--all")
-        self.types("git", "commit", "--quiet", "-S", "-m", message)
-        self.types("git", "push", "--quiet", "origin", branch)
+        self.types("git", "commit", "-S", "-m", message)
+        self.types("git", "push", "origin", branch)
         return self.tip()
 
     def merges(self, head: str) -> str:
@@ -106,8 +109,8 @@ class Person:
         self.quietly("git", "fetch", "--quiet", "origin")
         self.quietly("git", "switch", "--quiet", BRANCH)
         self.quietly("git", "reset", "--quiet", "--hard", f"origin/{BRANCH}")
-        self.types("git", "merge", "--quiet", "--no-ff", *options, "-m", f"Merge {branch}", branch)
-        self.types("git", "push", "--quiet", "origin", BRANCH)
+        self.types("git", "merge", "--no-ff", *options, "-m", f"Merge {branch}", branch)
+        self.types("git", "push", "origin", BRANCH)
         return self.tip()
 
     def lands(self) -> str:

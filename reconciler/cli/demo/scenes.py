@@ -9,6 +9,7 @@ from reconciler.cli.demo.stage import Stage
 CONF = "targets/payments-api/files/app.conf"
 LIMITS = "targets/payments-api/files/limits.yaml"
 PAYMENTS, LEDGER, FRAUD, SANDBOX = "payments-api", "ledger-config", "fraud-rules", "dev-sandbox"
+_MODE = 0o644  # of each file of ledger-config, before and after
 
 
 def expect(stage: Stage, fact: str, *, holds: bool) -> None:
@@ -41,14 +42,16 @@ def unsigned(stage: Stage) -> None:
     accepted = alice.lands()
     alice.branches("limits")
     alice.edit({LIMITS: ("singlePayment: 50000", "singlePayment: 5000000")})
-    alice.types("git", "commit", "--quiet", "--no-gpg-sign", "-am", "raise the limit")
+    alice.types("git", "commit", "--no-gpg-sign", "-am", "raise the limit")
     bad = alice.merges_by_hand("limits", "--no-gpg-sign")
-    stage.daemon.until_judged(bad, "REJECT")
+    codes = str(stage.daemon.until_judged(bad, "REJECT")["codes"])
+    expect(stage, "the daemon rejects it for what it is: unsigned_merge", holds="unsigned_merge" in codes)
     stage.teller.came(alice.types("reconciler", "get", "revisions"), only=bad[:12])
     now = (stage.machine(PAYMENTS) / "etc/payments/limits.yaml").read_bytes()
     expect(stage, "the machine's limits.yaml is what it was", holds=before == now)
     dan.quietly("git", "fetch", "--quiet", "origin")
-    dan.types("reconciler", "recover", "--key", "../id_ed25519", "--push")
+    prepared = dan.types("reconciler", "recover", "--key", "../id_ed25519", "--push")
+    stage.teller.came(prepared, only="REJECT|^back")
     people.approve("origin/recovery", [bob, erin, frank], "--after", accepted)
     dan.quietly("git", "fetch", "--quiet", "origin", "+refs/approvals/*:refs/approvals/*")
     dan.types("reconciler", "merge", "recovery", "--after", accepted, "--key", "../id_ed25519", "--push")
@@ -95,8 +98,8 @@ def policy_broken(stage: Stage) -> None:
     said = bob.types("reconciler", "get", "gates", "--revision", blocked)
     stage.teller.came(said, only="FAIL")
     expect(stage, f"the finding names targets/{LEDGER}/vm.yaml:5", holds=f"targets/{LEDGER}/vm.yaml:5" in said)
-    mode = (stage.machine(LEDGER) / "conf.d/20-retention.conf").stat().st_mode & 0o777
-    expect(stage, f"the machine's file still has mode {mode:04o}", holds=mode == 0o644)  # noqa: PLR2004 - as it was
+    mode = (stage.machine(LEDGER) / "conf.d/20-retention.conf").stat().st_mode & 0o7777
+    expect(stage, f"the machine's file still has mode {mode:04o}", holds=mode == _MODE)
     head = alice.commits(
         "velocity", "fraud-rules: four a minute", {f"targets/{FRAUD}/resources.yaml": ("perMinute: 5", "perMinute: 4")}
     )

@@ -28,6 +28,7 @@ EXAMPLE = Path(__file__).parents[3] / "examples" / "repo"
 _FOUNDER = "grace"  # makes the first commit: trust in it rests on the configuration, not on her
 _ROBOT = "forge"
 _LIFETIME = timedelta(days=30)
+_SOCKET_CHARS = 100  # unix(7): 108 bytes on Linux, 104 elsewhere
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,9 @@ def folder() -> Iterator[Path]:
     """Private, and gone afterwards: 0700, so that the folders in it may be roots of targets wherever it lies."""
     made = Path(tempfile.mkdtemp(prefix="reconciler-demo-")).resolve()
     try:
+        if len(str(made / "daemon/state/daemon.sock")) > _SOCKET_CHARS:
+            fix = "set TMPDIR to a shorter path"
+            raise errors.ConfigError("demo", "a socket's path cannot be that long", where=str(made), fix=fix)
         yield made
     finally:
         shutil.rmtree(made, ignore_errors=True)

@@ -16,6 +16,7 @@ from pydantic import JsonValue
 
 WIDTH = 110  # columns at most, for text that is read
 _LINES = 6  # of one answer
+_OPERATORS = frozenset({">", ">>", "|"})
 
 
 class SceneFailedError(Exception):
@@ -62,7 +63,7 @@ class Teller:
             return
         lines = [line for line in text.splitlines() if line.strip() and re.search(only, line)]
         for line in lines[:_LINES]:
-            self._wrapped(re.sub(r" {2,}", "  ", self._short(line.strip())), "     ", hanging="       ")
+            self._wrapped(self._short(_first_reason(line)), "     ", hanging="       ")
         if len(lines) > _LINES:
             self._wrapped(f"... {len(lines) - _LINES} more", "     ", "dim")
 
@@ -92,14 +93,22 @@ class Teller:
         self.line(made, style)
 
     def _short(self, text: str) -> str:
-        """Paths of the demo's folder as it is called here, and object ids as people quote them."""
+        """Paths of the demo's folder as it is called here, ids and times as people quote them."""
         text = text.replace(str(self._folder), "$DEMO")
-        return re.sub(r"\b([0-9a-f]{12})[0-9a-f]{28}([0-9a-f]{24})?\b", r"\1", text)
+        text = re.sub(r"\b([0-9a-f]{12})[0-9a-f]{28}([0-9a-f]{24})?\b", r"\1", text)
+        text = re.sub(r"\b[0-9]{4}-[0-9]{2}-[0-9]{2}T([0-9:]{8})\.[0-9]{3}Z", r"\1", text)
+        return re.sub(r"\b[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-([0-9a-f]{12})\b", r"...\1", text)
 
 
 def _quoted(part: str) -> str:
     """As little as a shell needs: people write double quotes around a sentence."""
-    return part if shlex.quote(part) == part else f'"{part}"'
+    return part if shlex.quote(part) == part or part in _OPERATORS else f'"{part}"'
+
+
+def _first_reason(line: str) -> str:
+    """A row of a table without its padding, and with the first of its reasons only."""
+    row, more, _ = re.sub(r" {2,}", "  ", line.strip()).partition(" | policy: ")
+    return f"{row} | ..." if more else row
 
 
 def approvers(row: Mapping[str, JsonValue]) -> list[str]:

@@ -93,26 +93,26 @@ class Daemon:
     def revision(self, oid: str) -> Row | None:
         return next((row for row in self.rows("/revisions") if row["revision"] == oid), None)
 
-    def until(self, what: str, look: Callable[[], T | None], within_s: float = WITHIN_S) -> T:
+    def until(self, what: str, look: Callable[[], T | None], *, every_s: float = _EVERY_S) -> T:
         """Look again and again until there is something.
 
         Raises: SceneFailedError when the deadline passes, or the daemon ends.
         """
-        end = time.monotonic() + within_s
+        end = time.monotonic() + WITHIN_S
         while time.monotonic() < end:
             self._running()
             with contextlib.suppress(errors.TransientError):  # It starts, or is just being asked for the first time.
                 if found := look():
                     return found
-            time.sleep(_EVERY_S)
-        raise telling.SceneFailedError(f"not within {within_s:.0f} s: {what}\n{self.last_words()}")
+            time.sleep(every_s)
+        raise telling.SceneFailedError(f"not within {WITHIN_S:.0f} s: {what}\n{self.last_words()}")
 
     def until_converged(self, name: str, revision: str) -> Row:
-        """Until a target is healthy in the state that this merge gave it, and nothing keeps it from being where Git says."""
+        """Until a target is what this merge says, healthy, and nothing keeps it from staying there."""
 
         def look() -> Row | None:
             row = self.target(name)
-            there = row["confirmedRevision"] == revision and row["sync"] == "Synced" and row["deploying"] is None
+            there = row["gitRevision"] == revision and row["sync"] == "Synced" and row["deploying"] is None
             return row if there and row["health"] == "Healthy" and row["standing"] is None else None
 
         return self.until(f"{name} is Synced and Healthy at {revision}", look)
