@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import hashlib
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, NamedTuple, NewType, Self
@@ -17,6 +18,8 @@ Oid = NewType("Oid", str)  # full Git object id
 Digest = NewType("Digest", str)  # lower-case hex SHA-256
 Key = NewType("Key", str)  # "[member:]kind/namespace/name", unique in a target
 Document = Mapping[str, JsonValue]
+
+_MOST = 2**53 - 1  # beyond it a number may not be exact everywhere (RFC 8785, appendix B)
 
 
 def utc_ms(at: datetime) -> datetime:
@@ -42,7 +45,21 @@ def canonical_json(value: JsonValue) -> bytes:
 
     Raises: ValueError for what has no canonical form (NaN, integers beyond 2^53, lone surrogates).
     """
+    # The standard library writes the same bytes for what most documents are made of, and many times faster.
+    if _is_plain(value):
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode()
     return rfc8785.dumps(value)
+
+
+def _is_plain(value: JsonValue) -> bool:
+    """Whether there is no number to round and no key that UTF-16 sorts otherwise: where RFC 8785 asks for more than JSON."""
+    if isinstance(value, dict):
+        return all(key.isascii() and _is_plain(each) for key, each in value.items())
+    if isinstance(value, list):
+        return all(_is_plain(each) for each in value)
+    if isinstance(value, int):
+        return -_MOST <= value <= _MOST
+    return isinstance(value, str) or value is None
 
 
 class Value(BaseModel):
