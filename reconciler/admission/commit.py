@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import hashlib
 import re
 
@@ -46,7 +47,7 @@ class Commit(model.Value):
     payload: bytes  # the commit without its gpgsig lines: what was signed
     message: str
 
-    @property
+    @functools.cached_property
     def co_authors(self) -> tuple[str, ...]:
         """E-mails behind every `Co-authored-by:`, wherever it stands, as written: they only ever exclude (compare without case)."""
         text = " ".join(match[1] for match in _CO_AUTHOR.finditer(self.message))
