@@ -167,6 +167,8 @@ class DeploymentTarget:
         Raises: AuditError, which ends the process; TransientError(leased). Every other failure is a move.
         """
         self._log.lease(f"target:{self.name}")
+        if self.name not in self._log.state.targets:  # Dropped: a record about it would bring it back.
+            return deciding.Stand("released"), PAUSE_S
         known = self._log.state.target(self.name)
         goal = deciding.wanted_now(known)
         if isinstance(goal, deciding.Stand) and not known.open:

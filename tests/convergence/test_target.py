@@ -225,3 +225,14 @@ def test_a_standing_is_recorded_when_it_changes_and_not_at_every_turn(lab: Lab, 
     process.settle()
     assert [e.code for e in process.events(record.Standing)] == ["deferred"]
     assert process.known().standing is None
+
+
+def test_a_target_that_was_dropped_is_not_brought_back_by_its_next_turn(process: Process) -> None:
+    process.accept("m1", folder("t", {"one": "1"}))
+    process.settle()
+    process.accept("m2", dict.fromkeys(folder("t", {})))
+    process.settle()
+    process.log.append(record.Operator(actor="uid:1000", verb="drop", target="t", reason="CHG1"))
+    assert not process.log.state.targets
+    process.turn()  # The record itself makes one due, and the interval another.
+    assert not process.log.state.targets
