@@ -23,13 +23,13 @@ def main() -> int:
         counts += trace.counts
         turns += trace.turns
         if asked.trace:
-            print("\n".join(trace.lines))
+            print("\n".join(trace.lines))  # noqa: T201 - what a person asked for
         if trace.broken:
             broken += 1
-            print(f"seed {seed}: {trace.broken}"[:600])
+            print(f"seed {seed}: {trace.broken}"[:600])  # noqa: T201 - what a person asked for
     took_s = time.monotonic() - began
-    print(f"{asked.seeds} seeds, {turns} turns in {took_s:.1f} s: {turns / took_s * 60:.0f} turns a minute")
-    print(", ".join(f"{name} {count}" for name, count in sorted(counts.items())))
+    print(f"{asked.seeds} seeds, {turns} turns in {took_s:.1f} s: {turns / took_s * 60:.0f} turns a minute")  # noqa: T201 - what a person asked for
+    print(", ".join(f"{name} {count}" for name, count in sorted(counts.items())))  # noqa: T201 - what a person asked for
     return 1 if broken else 0
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from simulation import changes, faults, laws, world
-
 from reconciler import errors, model
 from reconciler.audit import record
+from simulation import auditing, changes, faults, world
 
 LIES: tuple[faults.Lie, ...] = ("claims", "lost", "unsent", "partial", "refuses", "breaks", "moved", "keeps")
 
@@ -16,7 +15,7 @@ LIES: tuple[faults.Lie, ...] = ("claims", "lost", "unsent", "partial", "refuses"
 class Accidents:
     """Each method does one thing and returns what it was, or "" where there was nothing to do."""
 
-    def __init__(self, site: world.Site, auditor: laws.Auditor, rng: random.Random) -> None:
+    def __init__(self, site: world.Site, auditor: auditing.Auditor, rng: random.Random) -> None:
         self.site, self.auditor, self.rng = site, auditor, rng
         self._until: list[tuple[float, Callable[[], None]]] = []
 
@@ -163,7 +162,7 @@ class Accidents:
         older = bank.store.parents(bank.tip)
         if not older or bank.store._pushed[-1] != bank.tip:
             return ""
-        bank.store.push(older[0] if self.rng.random() < 0.8 else None)  # noqa: PLR2004
+        bank.store.push(older[0] if self.rng.random() < 0.8 else None)
         self._for_a_while(lambda: None if bank.store._pushed[-1] == bank.tip else bank.store.push(bank.tip))
         return "the watched ref is rewound"
 

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
 from pydantic import JsonValue
-from simulation import world
 from support import estate, lab, objects, signing
 
 from reconciler import model
 from reconciler.admission import effect, statement
+from simulation import world
 
 PROD, DEV = ("ledger", "payments"), ("sandbox", "edge")
 NAMES = (*PROD, *DEV)
@@ -203,9 +203,7 @@ class People:
         names = {n for n in before.keys() | after.keys() if files(n, before.get(n)) != files(n, after.get(n))}
         return frozenset(str(side[n].spec["environment"]) for side in (before, after) for n in names if n in side)
 
-    def approve(
-        self, merge: world.Merge, people: Iterable[str], binding: statement.Binding | None = None
-    ) -> None:
+    def approve(self, merge: world.Merge, people: Iterable[str], binding: statement.Binding | None = None) -> None:
         if merge.direct:
             return
         bound = binding or self._binding(merge, merge.base)
@@ -261,7 +259,7 @@ class People:
         """A policy merge: a freeze of production for half an hour, or its end."""
         now = self.site.time.wall().replace(microsecond=0)
         freeze = (now - timedelta(minutes=1), now + timedelta(minutes=self.rng.choice((5, 30))))
-        if self.site.freezes and self.rng.random() < 0.5:  # noqa: PLR2004 - half
+        if self.site.freezes and self.rng.random() < 0.5:
             freeze = (now - timedelta(hours=2), now - timedelta(hours=1, minutes=self._number()))
         spelled = tuple(at.strftime("%Y-%m-%dT%H:%M:%SZ") for at in freeze)
         merge = self._merge({estate.POLICY_PATH: policy((spelled[0], spelled[1]))}, dict(self.tip), "alice")
@@ -280,7 +278,7 @@ class People:
         before = self.site.documents[accepted]
         after = dict(self.tip)
         changed: dict[str, bytes | None] = {}
-        keeps = all(m.signed and not m.direct for m in passed) and self.rng.random() < 0.5  # noqa: PLR2004 - half
+        keeps = all(m.signed and not m.direct for m in passed) and self.rng.random() < 0.5
         if not keeps:
             for name in before.keys() | after.keys():
                 if files(name, before.get(name)) != files(name, after.get(name)):

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pydantic import JsonValue
-from simulation import laws, schedule, world
 
-from reconciler import model
+from reconciler import errors, model
 from reconciler.audit import record, state
 from reconciler.convergence import deciding
+from simulation import auditing, books, laws, schedule
 
 MAX_TURNS = 1500
-Broken = laws.Broken
+Broken = books.Broken
 
 
 def settle(plan: schedule.Schedule) -> None:
@@ -29,7 +29,7 @@ def settle(plan: schedule.Schedule) -> None:
         site.time.passed_s = max(site.time.passed_s, process.due[name])
         size = auditor.chain.size
         moves[name] = plan.take(process, name)
-        if auditor.chain.size != size:
+        if auditor.chain.size != size or isinstance(moves[name], errors.ReconcilerError):
             moves = {}
         elif _is_quiet(moves, auditor.state):
             return
@@ -80,14 +80,14 @@ def what_is_good_is_accepted(plan: schedule.Schedule) -> None:
         raise Broken(f"still halted: {known.halted}")
 
 
-def nothing_is_left_open(auditor: laws.Auditor, name: str, known: state.Target) -> None:
+def nothing_is_left_open(auditor: auditing.Auditor, name: str, known: state.Target) -> None:
     """In the end no deployment is open and every intent is accounted for."""
     history = auditor.history(name)
     if known.open or history.open or history.unsettled:
         raise Broken(f"{name}: a deployment is still open")
 
 
-def a_target_at_rest_is_what_git_says(auditor: laws.Auditor, name: str, known: state.Target) -> None:
+def a_target_at_rest_is_what_git_says(auditor: auditing.Auditor, name: str, known: state.Target) -> None:
     """Green means: the newest accepted state was cleared, confirmed, and is what the target holds."""
     newest = _newest(auditor, name)
     if not known.confirmed or known.confirmed.digest != newest:
@@ -95,7 +95,7 @@ def a_target_at_rest_is_what_git_says(auditor: laws.Auditor, name: str, known: s
     _holds(auditor, name, known.confirmed)
 
 
-def _holds(auditor: laws.Auditor, name: str, version: model.Version) -> None:
+def _holds(auditor: auditing.Auditor, name: str, version: model.Version) -> None:
     target = auditor.site.world(name)
     for key, value in auditor.values(name, version).items():
         if target.values.get(key) != value:
@@ -105,7 +105,7 @@ def _holds(auditor: laws.Auditor, name: str, version: model.Version) -> None:
             raise Broken(f"{name}: {key} is ours, is not wanted, and is still there")
 
 
-def _newest(auditor: laws.Auditor, name: str) -> model.Digest | None:
+def _newest(auditor: auditing.Auditor, name: str) -> model.Digest | None:
     """Of the last accepted commit that touched it."""
     found: model.Digest | None = None
     for entry in auditor.records:
@@ -119,7 +119,7 @@ def _newest(auditor: laws.Auditor, name: str) -> model.Digest | None:
     return found
 
 
-def true_reason(auditor: laws.Auditor, known: state.Target) -> None:
+def true_reason(auditor: auditing.Auditor, known: state.Target) -> None:
     """A standing says what is the case. Held against the records, the target and the repository, not against the fold."""
     assert known.standing
     name, code = known.name, known.standing.code
@@ -128,11 +128,11 @@ def true_reason(auditor: laws.Auditor, known: state.Target) -> None:
         raise Broken(f"{name} stands {code}, and that is not so: {known.standing.reasons}")
 
 
-def _suspended(auditor: laws.Auditor, history: laws.History, standing: record.Standing) -> bool:
+def _suspended(auditor: auditing.Auditor, history: books.History, standing: record.Standing) -> bool:
     return history.suspended
 
 
-def _uncleared(auditor: laws.Auditor, history: laws.History, standing: record.Standing) -> bool:
+def _uncleared(auditor: auditing.Auditor, history: books.History, standing: record.Standing) -> bool:
     """Its gates say no to the newest merge, or it was taken over at genesis and differs."""
     waiting = auditor.state.target(history.name).waiting
     if waiting is None:
@@ -147,7 +147,7 @@ def _uncleared(auditor: laws.Auditor, history: laws.History, standing: record.St
     return evil or not opa
 
 
-def _failed(auditor: laws.Auditor, history: laws.History, standing: record.Standing) -> bool:
+def _failed(auditor: auditing.Auditor, history: books.History, standing: record.Standing) -> bool:
     back = auditor.state.target(history.name).confirmed
     if history.cleared is None or history.cleared.digest not in history.failed or back is None:
         return False
@@ -155,21 +155,21 @@ def _failed(auditor: laws.Auditor, history: laws.History, standing: record.Stand
     return True
 
 
-def _pinned(auditor: laws.Auditor, history: laws.History, standing: record.Standing) -> bool:
+def _pinned(auditor: auditing.Auditor, history: books.History, standing: record.Standing) -> bool:
     if history.pinned is None or history.confirmed != history.pinned:
         return history.pinned is not None and history.pinned in history.failed
     return True
 
 
-def _released(auditor: laws.Auditor, history: laws.History, standing: record.Standing) -> bool:
+def _released(auditor: auditing.Auditor, history: books.History, standing: record.Standing) -> bool:
     return history.released
 
 
-def _stuck(auditor: laws.Auditor, history: laws.History, standing: record.Standing) -> bool:
+def _stuck(auditor: auditing.Auditor, history: books.History, standing: record.Standing) -> bool:
     return bool(history.cleared and history.cleared.digest in history.failed)
 
 
-def _blocked(auditor: laws.Auditor, history: laws.History, standing: record.Standing) -> bool:
+def _blocked(auditor: auditing.Auditor, history: books.History, standing: record.Standing) -> bool:
     """Each reason by itself: what is not ours is there, the document spends too much, somebody else writes too."""
     target = auditor.site.world(history.name)
     codes = {r.code for r in standing.reasons}
@@ -183,20 +183,20 @@ def _blocked(auditor: laws.Auditor, history: laws.History, standing: record.Stan
     return bool(codes) and all(true.get(c, False) for c in codes)
 
 
-def _degraded(auditor: laws.Auditor, history: laws.History, standing: record.Standing) -> bool:
+def _degraded(auditor: auditing.Auditor, history: books.History, standing: record.Standing) -> bool:
     """Something here is not healthy, and it is so as the wanted state says."""
     values: Mapping[model.Key, JsonValue] = auditor.site.world(history.name).values
     return any(v in {"bad", "slow"} for v in values.values())
 
 
-def _detect(auditor: laws.Auditor, history: laws.History, standing: record.Standing) -> bool:
+def _detect(auditor: auditing.Auditor, history: books.History, standing: record.Standing) -> bool:
     version = auditor.state.target(history.name).confirmed
     if version is None or version.revision is None:
         return False
     return auditor.site.documents[version.revision][history.name].spec.get("mode") == "detect"
 
 
-def _dependency(auditor: laws.Auditor, history: laws.History, standing: record.Standing) -> bool:
+def _dependency(auditor: auditing.Auditor, history: books.History, standing: record.Standing) -> bool:
     if history.cleared is None or history.cleared.revision is None:
         return False
     documents = auditor.site.documents[history.cleared.revision]
@@ -207,13 +207,13 @@ def _dependency(auditor: laws.Auditor, history: laws.History, standing: record.S
     )
 
 
-def _withdrawn(auditor: laws.Auditor, history: laws.History, standing: record.Standing) -> bool:
+def _withdrawn(auditor: auditing.Auditor, history: books.History, standing: record.Standing) -> bool:
     """A merge that touched it was rejected after it was accepted."""
     touching = (d.revision for d in auditor.decisions.values() if history.name in d.targets)
     return any(auditor.site.merges[revision].rejected for revision in touching)
 
 
-def _never(auditor: laws.Auditor, history: laws.History, standing: record.Standing) -> bool:
+def _never(auditor: auditing.Auditor, history: books.History, standing: record.Standing) -> bool:
     """`deferred` ends with its time, `halted` with its cause."""
     return False
 

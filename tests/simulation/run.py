@@ -6,7 +6,7 @@ import traceback
 from collections import Counter
 from dataclasses import dataclass
 
-from simulation import ends, laws, schedule
+from simulation import books, ends, laws, schedule
 
 STEPS = 60
 
@@ -27,7 +27,9 @@ class Trace:
     def story(self, last: int = 120) -> str:
         """For a failed test: how to see it again, and how it ended."""
         again = f"PYTHONPATH=tests python -m simulation --seed {self.seed} --steps {self.steps} --trace"
-        return "\n".join((f"seed {self.seed}: {self.broken}", f"again: {again}", *self.lines[-last:]))
+        return "\n".join(
+            (f"seed {self.seed}: {self.broken}", f"again: {again}", *(line[:240] for line in self.lines[-last:]))
+        )
 
 
 def run(seed: int, steps: int = STEPS, *, whole: bool = True) -> Trace:
@@ -41,7 +43,7 @@ def run(seed: int, steps: int = STEPS, *, whole: bool = True) -> Trace:
         ends.check(plan)
         if whole:
             laws.the_whole_log_verifies(plan.auditor)
-    except laws.Broken as exc:
+    except books.Broken as exc:
         broken = f"{_law(exc)}: {exc}"
     except Exception as exc:  # noqa: BLE001 - whatever the product raised here, it should not have
         broken = f"{type(exc).__name__}: {exc}"

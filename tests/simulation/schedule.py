@@ -5,9 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
-from simulation import accidents, changes, faults, laws, world
-
 from reconciler import errors
+from simulation import accidents, auditing, books, changes, faults, laws, world
 
 # Why a process may end of itself: its disk failed, or another one took its lease.
 GOOD_ENDS = {"log_append", "lease_lost"}
@@ -18,7 +17,7 @@ class Schedule:
         self.rng = random.Random(seed)
         self.site = world.Site(seed)
         self.people = changes.People(self.site, self.rng)
-        self.auditor = laws.Auditor(self.site)
+        self.auditor = auditing.Auditor(self.site)
         self.accidents = accidents.Accidents(self.site, self.auditor, self.rng)
         self.site.faults.pause = self._pause
         self._running: list[world.Process] = []  # whose turn is under way, the innermost last
@@ -92,7 +91,7 @@ class Schedule:
             return None
         except errors.AuditError as exc:
             if exc.code not in GOOD_ENDS:
-                raise laws.Broken(f"{process.holder} ended: {exc.code}: {exc.message}") from exc
+                raise books.Broken(f"{process.holder} ended: {exc.code}: {exc.message}") from exc
             self.site.end(process, f"{exc.code}: {exc.message}")
             return None
         finally:

@@ -14,7 +14,6 @@ from functools import cached_property
 from typing import TypeVar
 
 from pydantic import JsonValue
-from simulation import faults
 from support import estate
 
 from reconciler import errors, model, ports
@@ -23,6 +22,7 @@ from reconciler.audit import log, record, signing, state, storage
 from reconciler.daemon import core
 from reconciler.gates import rollback, schema
 from reconciler.targets import memory
+from simulation import faults
 
 T = TypeVar("T")
 
@@ -278,9 +278,7 @@ class Process:
         self.site, self.holder = site, holder
         self.clock = Clock(site.time)
         ids = random.Random(f"{site.seed} {holder}")
-        self.log = log.Log(
-            site.engine, self.clock, holder=holder, signer=SIGNER, origin=ORIGIN, random=ids.randbytes
-        )
+        self.log = log.Log(site.engine, self.clock, holder=holder, signer=SIGNER, origin=ORIGIN, random=ids.randbytes)
         self.log._store = faults.Store(site.engine, site.faults)
         drivers: ports.Drivers = {"memory": self._driver}
         facilities = ports.GateFacilities(
