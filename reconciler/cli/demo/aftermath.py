@@ -71,11 +71,11 @@ def killed(stage: Stage) -> None:
     stage.daemon.until_converged(LEDGER, merge)
     (row,) = _deployments(stage, merge)
     expect(stage, f"the same deployment went on and is {row['outcome']}", holds=row["id"] == deployment)
-    changed = _changed(stage, deployment)
-    keys = {f"file//{name}" for name in names}
-    once = {key for key, times in changed.items() if times == 1}
     applied = alice.types("reconciler", "audit", "query", "--deployment", deployment, "--type", "applied")
     stage.teller.came("\n".join(applied.splitlines()[-2:]))
+    changed = _changed(stage, deployment)
+    once = {key for key, times in changed.items() if times == 1}
+    keys = {f"file//{name}" for name in names}
     expect(stage, f"the log: {len(once)} keys CHANGED once, none twice", holds=keys <= once and once == set(changed))
     untouched = all(_written(stage, name) == kept for name, kept in written.items())
     expect(stage, f"the {len(written)} files from before were not touched again", holds=untouched)
