@@ -130,11 +130,19 @@ def clone_state(tip: model.Oid, seen: Mapping[str, datetime] | None = None) -> s
 def _closed(look: Callable[[], Judged], case: form.Case) -> Judged:
     """An error of reading is a reason, never an acceptance and never the end of the process."""
     try:
+        if case.observed > case.now:
+            raise _clock(case)
         return look()
     except (errors.TransientError, errors.PermanentError, errors.ConfigError) as exc:
         reason = model.Reason.of(exc)
         decision = verdict.refuse(case.base, case.revision, reason, skipped=case.skipped, decided=case.now)
         return Judged(decision=decision)
+
+
+def _clock(case: form.Case) -> errors.TransientError:
+    """Both times come from one clock that never goes back; what it says now would judge keys and expiries too early."""
+    message = f"the clock says {model.print_time(case.now)}, before this was seen at {model.print_time(case.observed)}"
+    return errors.TransientError("clock", message, where=case.revision, fix="set the clock of this machine")
 
 
 def _tip(known: state.State) -> model.Oid:

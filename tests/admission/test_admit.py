@@ -127,7 +127,7 @@ def test_envelopes_by_strangers_leave_no_trace_in_the_log(daemon: Daemon) -> Non
 
 
 @pytest.mark.parametrize("to", ["genesis", "sibling", "nowhere"])
-def test_c32_to_c34_a_rewritten_history_halts_and_a_mended_one_goes_on(daemon: Daemon, to: str) -> None:
+def test_a_rewritten_history_halts_and_a_mended_one_goes_on(daemon: Daemon, to: str) -> None:
     bank = daemon.bank
     accepted = bank.change(LEDGER)
     daemon.poll()
@@ -169,14 +169,6 @@ def test_a_source_that_is_away_concludes_nothing(daemon: Daemon) -> None:
     with pytest.raises(errors.TransientError):
         daemon.poll()
     assert daemon.types() == ["genesis"]
-
-
-def test_c47_a_damaged_object_halts_everything(daemon: Daemon) -> None:
-    merge = daemon.bank.change(LEDGER)
-    entry = daemon.bank.store.tree(merge)[b"targets/ledger/resources.yaml"]
-    daemon.bank.store.damage(entry.oid, b"evil")
-    assert daemon.poll() == ()
-    assert daemon.log.state.halted == ("object_hash",)
 
 
 def test_a_moved_pin_without_a_reason_halts_until_it_is_put_back(daemon: Daemon) -> None:
@@ -285,28 +277,6 @@ def test_the_clock_of_the_log_is_what_a_poll_decides_by(daemon: Daemon) -> None:
 
 
 # --- between the acceptance and the write ---
-
-
-def test_c45_a_revoke_after_the_acceptance_withdraws_until_the_slot_is_filled_again(daemon: Daemon) -> None:
-    bank = daemon.bank
-    merge = bank.change(LEDGER)
-    (decision,) = daemon.poll()
-
-    def why() -> set[str]:
-        found = withdrawing.withdrawn(bank.store, decision, daemon.log.state, terms=bank.terms)
-        return {reason.code for reason in found}
-
-    assert why() == set()
-    revoked = next(each.statement for each in decision.approvals if each.person == "bob")
-    head = bank.store.parents(merge)[1]
-    bound = bank.binding(merge)
-    revoke = signing.approve(estate.key("bob"), "bob", bound, decision="revoke", revokes=revoked)
-    bank.store.add_envelope(head, revoke, held=False)
-    daemon.poll()
-    assert why() == {"approval_revoked", "threshold"}
-    bank.store.add_envelope(head, signing.approve(estate.key("heidi"), "heidi", bound), held=False)
-    daemon.poll()
-    assert why() == set()
 
 
 def test_a_rejection_or_a_denial_withdraws_and_time_does_not(daemon: Daemon) -> None:

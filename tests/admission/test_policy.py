@@ -188,7 +188,7 @@ def test_whose_key_it_is_and_what_it_may() -> None:
         ("", False),
     ],
 )
-def test_c84_which_secrets_an_environment_may_use(reference: str, *, allowed: bool) -> None:
+def test_which_secrets_an_environment_may_use(reference: str, *, allowed: bool) -> None:
     assert read(estate.policy_spec()).environments["prod"].allows_secret(reference) is allowed
 
 
@@ -210,5 +210,5 @@ def test_c84_which_secrets_an_environment_may_use(reference: str, *, allowed: bo
         ("", False),
     ],
 )
-def test_c77_which_hosts_an_environment_may_reach(host: str, *, allowed: bool) -> None:
+def test_which_hosts_an_environment_may_reach(host: str, *, allowed: bool) -> None:
     assert read(estate.policy_spec()).environments["prod"].allows_endpoint(host) is allowed

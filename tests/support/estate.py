@@ -17,7 +17,7 @@ from typing import Any, TypedDict, Unpack
 
 import yaml
 
-from reconciler import model
+from reconciler import errors, model, strict_yaml
 from reconciler.admission import admit, effect, form, judging, statement
 from reconciler.audit import record, state
 from support import objects, signing
@@ -107,6 +107,15 @@ class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[mi
 
     def ignore_aliases(self, data: object) -> bool:
         return True
+
+
+def _quoted(dumper: Any, text: str) -> Any:
+    """`01:30` too, which PyYAML leaves bare and the strict reader refuses."""
+    style = "'" if ":" in text and text.replace(":", "").isdigit() else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _quoted)
 
 
 def _dump(document: Spec) -> bytes:
@@ -284,6 +293,6 @@ def _environments(store: objects.ObjectStore, tree: model.Tree, name: str) -> li
     """Of one target's document; both where it cannot be read, as no honest document."""
     entry = tree.get(f"targets/{name}/target.yaml".encode())
     try:
-        return [str(yaml.safe_load(store.read(entry.oid))["spec"]["environment"])] if entry else []
-    except (yaml.YAMLError, TypeError, KeyError, RecursionError):
+        return [str(strict_yaml.load(store.read(entry.oid), name)["spec"]["environment"])] if entry else []  # type: ignore[index,call-overload]
+    except (errors.ConfigError, TypeError, KeyError):
         return ["dev", "prod"]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
@@ -106,6 +107,17 @@ def approve(
 ) -> bytes:
     """The envelope with this person's statement, an approval unless `decision` says otherwise."""
     return seal(key, statement.make_payload(claim(person, binding, **fields)), namespace=namespace)
+
+
+def document(person: str, binding: statement.Binding) -> dict[str, Any]:
+    """The payload of an approval, to be changed at will."""
+    made: dict[str, Any] = json.loads(statement.make_payload(claim(person, binding)))
+    return made
+
+
+def seal_document(key: Key, payload: dict[str, Any]) -> bytes:
+    """Canonical and well signed, whatever stands in it."""
+    return seal(key, model.canonical_json(payload))
 
 
 def seal(key: Key, payload: bytes, *, namespace: str = NAMESPACE) -> bytes:
