@@ -34,6 +34,7 @@ class Approvals:
         self, reader: objects.ObjectReader, refs: process.GitProcess, common_dir: Path, limits: trees.Limits
     ) -> None:
         self._reader, self._refs, self._common_dir, self._limits = reader, refs, common_dir, limits
+        self._blobs: dict[model.Oid, model.Oid | None] = {}  # commit -> the envelope that it wraps
         self._packed: tuple[tuple[int, ...], bytes] = ((), b"")
 
     def envelopes(self, head: model.Oid) -> tuple[bytes, ...]:
@@ -46,7 +47,7 @@ class Approvals:
             message = f"more than {self._limits.envelopes} approvals lie under {prefix_of(head)}"
             raise errors.PermanentError("limit", message, where=head)
         commits = [names[name] for name in sorted(names)]
-        self._read_small(oid for oid in commits if not self._reader.is_kept(oid))
+        self._read_small(oid for oid in commits if oid not in self._blobs)
         found = (self._envelope(oid) for oid in commits)
         return tuple(envelope for envelope in found if envelope is not None)
 
@@ -56,25 +57,33 @@ class Approvals:
         self._read_small(islice(named, trees.AHEAD))
 
     def _read_small(self, commits: Iterable[model.Oid]) -> None:
+        """Find the blobs of those that can be read and are small, in three exchanges for all of them."""
         limits, ahead = self._limits, self._reader.read_ahead
-        roots: dict[model.Oid, None] = {}
+        roots: dict[model.Oid, model.Oid] = {}
         for oid, raw in ahead(commits, "commit", limits.commit_bytes).items():
             with contextlib.suppress(errors.PermanentError):
-                roots[history.parse_links(raw, oid).tree] = None
-        blobs: dict[model.Oid, None] = {}
-        for oid, raw in ahead(roots, "tree", limits.envelope_bytes).items():
+                roots[oid] = history.parse_links(raw, oid).tree
+        directories = ahead(dict.fromkeys(roots.values()), "tree", limits.envelope_bytes)
+        if len(self._blobs) > limits.envelopes:
+            self._blobs = {}
+        for oid, root in roots.items():
             with contextlib.suppress(errors.PermanentError):
-                blobs |= dict.fromkeys(_wrapped(raw, oid))
-        ahead(blobs, "blob", limits.envelope_bytes)
+                if root in directories:
+                    self._blobs[oid] = _wrapped(directories[root], root)
+        ahead((blob for oid in roots if (blob := self._blobs.get(oid))), "blob", limits.envelope_bytes)
 
     def _envelope(self, oid: model.Oid) -> bytes | None:
         """The blob `envelope.json` of an approval's commit; None for another object, without such a file, or a larger one."""
         try:
-            root = history.parse_links(self._reader.read(oid, "commit", self._limits.commit_bytes), oid).tree
-            blobs = _wrapped(self._reader.read(root, "tree", self._limits.envelope_bytes), root)
-            return self._reader.read(blobs[0], "blob", self._limits.envelope_bytes) if blobs else None
+            known = self._blobs
+            blob = known[oid] if oid in known else self._blob(oid)
+            return self._reader.read(blob, "blob", self._limits.envelope_bytes) if blob else None
         except errors.PermanentError:
             return None
+
+    def _blob(self, oid: model.Oid) -> model.Oid | None:
+        root = history.parse_links(self._reader.read(oid, "commit", self._limits.commit_bytes), oid).tree
+        return _wrapped(self._reader.read(root, "tree", self._limits.envelope_bytes), root)
 
     def _names(self, head: model.Oid) -> dict[bytes, model.Oid]:
         """Full name -> id of every ref under this head."""
@@ -129,9 +138,9 @@ class Approvals:
         return {name.encode(errors="surrogateescape"): process.check_oid(oid) for oid, name in lines}
 
 
-def _wrapped(directory: bytes, oid: model.Oid) -> tuple[model.Oid, ...]:
+def _wrapped(directory: bytes, oid: model.Oid) -> model.Oid | None:
     names = trees.parse_tree(directory, oid_bytes=len(oid) // 2)
-    return tuple(line.oid for line in names if line.name == ENVELOPE and line.mode == "100644")
+    return next((line.oid for line in names if line.name == ENVELOPE and line.mode == "100644"), None)
 
 
 def _inside(folder: Path) -> list[Path]:

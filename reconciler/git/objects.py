@@ -102,10 +102,6 @@ class ObjectReader:
                 found.update(self._contents(tuple(fit), list(fit.values()), most))
         return found
 
-    def is_kept(self, oid: model.Oid) -> bool:
-        """Whether reading it costs nothing."""
-        return bool(self._kept.find((oid,)))
-
     def kind_of(self, oid: model.Oid) -> str:
         """As the object's header says; `MISSING` where there is no such object."""
         if kept := self._kept.find((oid,)):

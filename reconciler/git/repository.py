@@ -18,6 +18,7 @@ from reconciler.git import approvals, history, objects, process, store, trees
 
 BLOCK = 32  # merges that are read ahead at once
 LEVELS = 4  # of commits below a head
+ROOTS = 1000  # trees of commits that are remembered
 
 Links = history.Links
 parse_links = history.parse_links
@@ -57,6 +58,7 @@ class GitRepository:
         self._trees = trees.TreeReader(self._objects, object_format=layout.object_format, limits=limits)
         self._history = history.History(self._objects, self._git, limits)
         self._approvals = approvals.Approvals(self._objects, self._refs, layout.common_dir, limits)
+        self._roots: dict[model.Oid, model.Oid] = {}  # commit -> its tree
         self._blocks: dict[model.Oid, Sequence[model.Oid]] = {}  # first revision -> the block that is read with it
 
     def commit(self, oid: model.Oid) -> bytes:
@@ -69,8 +71,13 @@ class GitRepository:
 
     def tree(self, commit: model.Oid) -> model.Tree:
         """As the port says; the id of a tree, such as `automatic_merge` gives, serves as well as a commit's."""
-        is_tree = self._objects.kind_of(commit) == "tree"
-        return self._trees.tree(commit if is_tree else self.links(commit).tree)
+        root = self._roots.get(commit)
+        if root is None:
+            root = commit if self._objects.kind_of(commit) == "tree" else self.links(commit).tree
+            if len(self._roots) >= ROOTS:
+                self._roots = {}
+            self._roots[commit] = root
+        return self._trees.tree(root)
 
     def links(self, oid: model.Oid) -> history.Links:
         return self._history.links(oid)

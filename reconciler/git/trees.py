@@ -26,6 +26,7 @@ AHEAD = 1024  # directories of one level, and blobs, that are read ahead
 KEPT_TREES = (
     6  # as many paths as so many of the largest trees: two neighbours with all that lies between root and leaves
 )
+MANY = 64  # files below a directory from which copying its neighbour is faster than putting it together
 
 _LINES = {
     size: re.compile(rb"(40000|100[0-7]{3}|120000|160000) ([^\0/]+)\0(.{%d})" % size, re.DOTALL) for size in (20, 32)
@@ -86,6 +87,16 @@ class _Below(NamedTuple):
     entries: model.Tree
     extent: _Extent
     size_bytes: int  # of all files
+    neighbour: model.Oid | None = None  # a directory with the same paths below it
+    changed: tuple[bytes, ...] = ()  # the paths whose entries differ from the neighbour's
+
+
+class _Neighbour(NamedTuple):
+    """A directory and all that lies below it: one of the same names and modes differs from it in a few places."""
+
+    oid: model.Oid
+    directory: Directory
+    entries: dict[bytes, model.Entry]
 
 
 def parse_tree(raw: bytes, *, oid_bytes: int = 20) -> tuple[Name, ...]:
@@ -124,6 +135,7 @@ class TreeReader:
         self._digests: OrderedDict[model.Oid, _Digest] = OrderedDict()
         self._below: OrderedDict[model.Oid, _Below] = OrderedDict()
         self._paths = 0  # in all of `_below`
+        self._neighbours: OrderedDict[tuple[tuple[bytes, str], ...], _Neighbour] = OrderedDict()
 
     def tree(self, root: model.Oid) -> model.Tree:
         """Every file, symlink and gitlink below `root`.
@@ -137,7 +149,7 @@ class TreeReader:
                 extents = self._measure(root, unknown)  # Before a blob is read, and before anything is multiplied.
                 digests = self._read_digests(unknown)
                 for oid, extent in extents.items():
-                    self._below[oid] = self._expand(unknown[oid], extent, digests)
+                    self._below[oid] = self._expand(oid, unknown[oid], extent, digests)
                     self._paths += extent.files + 1
             self._below.move_to_end(root)
             return self._below[root].entries
@@ -233,23 +245,55 @@ class TreeReader:
                 raise _beyond("bytes", self._limits.tree_bytes)
         return found
 
-    def _expand(self, directory: Directory, extent: _Extent, digests: Mapping[model.Oid, _Digest]) -> _Below:
+    def _expand(
+        self, oid: model.Oid, directory: Directory, extent: _Extent, digests: Mapping[model.Oid, _Digest]
+    ) -> _Below:
         """Put together what lies below, from what is known of the directories in it."""
-        entries: dict[bytes, model.Entry] = {}
-        size_bytes = 0
-        for line in directory:
-            if line.mode == DIRECTORY:
-                below, prefix = self._below[line.oid], line.name + b"/"
-                entries.update(zip([prefix + path for path in below.entries], below.entries.values(), strict=True))
-                size_bytes += below.size_bytes
-                self._below.move_to_end(line.oid)
-            else:
-                digest = digests[line.oid] if line.mode != GITLINK else _Digest(model.Digest(""), 0)
-                entries[line.name] = model.Entry(line.mode, line.oid, digest.sha256)
-                size_bytes += digest.size_bytes
+        inner = [line.oid for line in directory if line.mode == DIRECTORY]
+        size_bytes = sum(self._below[each].size_bytes for each in inner)
+        size_bytes += sum(digests[line.oid].size_bytes for line in directory if line.mode not in {DIRECTORY, GITLINK})
         if size_bytes > self._limits.tree_bytes:  # Also when all was known: the answer may not depend on what is kept.
             raise _beyond("bytes", self._limits.tree_bytes)
-        return _Below(MappingProxyType(entries), extent, size_bytes)
+        for each in inner:
+            self._below.move_to_end(each)
+        shape = tuple((line.name, line.mode) for line in directory)
+        neighbour = self._neighbours.get(shape)
+        changes = self._changes(directory, neighbour.directory, digests) if neighbour else None
+        if neighbour is None or changes is None:
+            entries = {path: entry for line in directory for path, entry in self._entries(line, digests)}
+            found = _Below(MappingProxyType(entries), extent, size_bytes)
+        else:  # Only values change: the order of the paths stays.
+            entries = neighbour.entries | changes
+            found = _Below(MappingProxyType(entries), extent, size_bytes, neighbour.oid, tuple(changes))
+        if extent.files >= MANY:
+            _keep_newest(self._neighbours, shape, _Neighbour(oid, directory, entries), KEPT_TREES)
+        return found
+
+    def _entries(self, line: Name, digests: Mapping[model.Oid, _Digest]) -> Iterable[tuple[bytes, model.Entry]]:
+        """All that lies at or below one line."""
+        if line.mode == DIRECTORY:
+            below, prefix = self._below[line.oid].entries, line.name + b"/"
+            return zip([prefix + path for path in below], below.values(), strict=True)
+        sha256 = model.Digest("") if line.mode == GITLINK else digests[line.oid].sha256
+        return ((line.name, model.Entry(line.mode, line.oid, sha256)),)
+
+    def _changes(
+        self, directory: Directory, before: Directory, digests: Mapping[model.Oid, _Digest]
+    ) -> dict[bytes, model.Entry] | None:
+        """What differs from a directory of the same names and modes; None where there are other paths below."""
+        changes: dict[bytes, model.Entry] = {}
+        for line, old in zip(directory, before, strict=True):
+            if line == old:
+                continue
+            if line.mode == DIRECTORY:
+                below = self._below[line.oid]
+                if below.neighbour == old.oid:
+                    changes |= {line.name + b"/" + path: below.entries[path] for path in below.changed}
+                    continue
+                if old.oid not in self._below or below.entries.keys() != self._below[old.oid].entries.keys():
+                    return None
+            changes.update(self._entries(line, digests))
+        return changes
 
     def _forget(self) -> None:
         """Drop what was used least lately, beyond some whole trees of paths."""

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.clones import MAIN, Clone
@@ -274,6 +275,75 @@ def test_what_is_no_envelope_is_passed_over(clone: Clone, opened: repository.Git
     clone.commit_tree(clone.directory(f"100644 {clone.blob(b'x')} other.json"), ref=f"{prefix}/other")
     clone.commit_tree(clone.directory(f"120000 {clone.blob(b'/etc/passwd')} envelope.json"), ref=f"{prefix}/link")
     assert opened.envelopes(head) == (b"honest",)
+
+
+def test_an_approval_that_another_process_wrote_is_seen_at_the_next_call(
+    clone: Clone, opened: repository.GitRepository
+) -> None:
+    head = clone.commit({"a": b"1"})
+    assert opened.envelopes(head) == ()
+    seen = set()
+    for number in range(6):
+        envelope = b"%d" % number
+        clone.approve(head, envelope)
+        seen.add(envelope)
+        assert set(opened.envelopes(head)) == seen
+        if number % 2:
+            clone.git("pack-refs", "--all")
+            assert set(opened.envelopes(head)) == seen
+    ref = clone.approve(head, b"taken back")
+    clone.git("pack-refs", "--all")
+    assert len(opened.envelopes(head)) == 7
+    clone.git("update-ref", "-d", ref)
+    assert set(opened.envelopes(head)) == seen
+
+
+def test_what_approvals_of_one_name_say_is_the_newest_place(clone: Clone, opened: repository.GitRepository) -> None:
+    head = clone.commit({"a": b"1"})
+    ref = clone.approve(head, b"old")
+    clone.git("pack-refs", "--all")
+    assert opened.envelopes(head) == (b"old",)
+    clone.git("update-ref", ref, clone.tip(clone.approve(head, b"new")))
+    assert opened.envelopes(head) == (b"new", b"new")
+
+
+def test_an_approval_whose_objects_are_not_here_is_a_reason_to_wait(
+    clone: Clone, opened: repository.GitRepository
+) -> None:
+    head = clone.commit({"a": b"1"})
+    clone.approve(head, b"here")
+    ref = clone.git_dir / f"refs/approvals/v1/{head[:12]}/missing"
+    ref.write_text("1" * 40 + "\n")
+    with pytest.raises(errors.TransientError):
+        opened.envelopes(head)
+    ref.write_text("half writ")  # As git does: no ref yet.
+    assert opened.envelopes(head) == (b"here",)
+
+
+def test_merges_that_are_read_ahead_are_read_in_few_exchanges(
+    clone: Clone, opened: repository.GitRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tips, heads = [clone.commit({"targets/a/f": b"0", "targets/b/f": b"0"})], []
+    for number in range(5):
+        head = clone.commit({"targets/a/f": b"%d" % number}, tips[-1], ref="refs/heads/x")
+        heads.append(head)
+        tips.append(clone.commit({"targets/a/f": b"%d" % number}, tips[-1], head))
+        clone.approve(head, head.encode())
+    assert opened.tree(tips[0])
+    exchanges: list[int] = []
+    ask = opened._objects._ask
+
+    def note(oids: tuple[model.Oid, ...], *rest: Any) -> Any:
+        exchanges.append(len(oids))
+        return ask(oids, *rest)
+
+    monkeypatch.setattr(opened._objects, "_ask", note)
+    for number, tip in enumerate(opened.first_parents(tips[-1], tips[0])):
+        assert opened.commit(tip)
+        assert opened.brought_in(heads[number], tips[number]) == (heads[number],)
+        assert opened.tree(heads[number]) is opened.tree(tip)
+        assert opened.envelopes(heads[number]) == (heads[number].encode(),)
+    assert len(exchanges) < 30
 
 
 def test_too_many_approvals_hold_their_own_head_only(clone: Clone) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import random
 import time
 import zlib
 from collections.abc import Iterator
@@ -174,6 +175,51 @@ def test_a_neighbouring_tree_costs_what_differs(
     assert len(asked) == 4  # the root, targets, t3 and the blob
     assert {path for path in after if before.get(path) != after[path]} == {b"targets/t3/f1"}
     assert reading.trees.tree(clone.tip(f"{second}^{{tree}}")) is after
+
+
+def test_what_is_read_beside_its_neighbours_is_what_is_read_alone(
+    clone: Clone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trees, "MANY", 4)
+    chance = random.Random(7)
+    names = [f"{folder}/{inner}{name}" for folder in "ab" for inner in ("", "c/", "c-d/") for name in "efgh"]
+    content: dict[str, bytes | None] = dict.fromkeys(names, b"0")
+    tips = [clone.commit(content)]
+    for number in range(40):
+        name = chance.choice([*names, "a", "b/c"]) if number % 4 == 0 else chance.choice(names)
+        tips.append(clone.commit({name: chance.choice([None, b"%d" % number, b"0"])}, tips[-1]))
+    roots = [clone.tip(f"{tip}^{{tree}}") for tip in tips]
+    together = Reading(clone)
+    together.trees.read_ahead(roots[:20])
+    for root in roots:
+        alone = Reading(clone)
+        assert list(together.trees.tree(root).items()) == list(alone.trees.tree(root).items())
+        alone.close()
+    together.close()
+
+
+def test_trees_that_were_forgotten_are_read_again(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trees, "KEPT_TREES", 1)
+    reading = Reading(clone, trees.Limits(files=12))
+    tips = [clone.commit({f"d{number}/f": b"0" for number in range(10)})]
+    for number in range(10):
+        tips.append(clone.commit({f"d{number}/f": b"1"}, tips[-1]))
+    roots = [clone.tip(f"{tip}^{{tree}}") for tip in tips]
+    for root in (*roots, *roots):
+        assert len(reading.trees.tree(root)) == 10
+        assert reading.trees._paths <= 12 + 2 * 11 + 2
+    reading.close()
+
+
+def test_reading_ahead_says_nothing_of_what_is_wrong_and_spoils_nothing(clone: Clone, reading: Reading) -> None:
+    folder = clone.directory(f"100644 {clone.blob(b'x')} f")
+    good = clone.directory(f"040000 {folder} d")
+    big = clone.directory(f"100644 {clone.blob(bytes(2 << 20))} big")
+    malformed = clone.raw("tree", line(b"100644", b"b") + line(b"100644", b"a"))
+    reading.trees.read_ahead([model.Oid("1" * 40), malformed, clone.blob(b"x"), big, good])
+    assert list(reading.trees.tree(good)) == [b"d/f"]
+    assert refusal(reading, malformed) == "fsck"
+    assert refusal(reading, big) == "limit"
 
 
 def test_a_tree_cannot_be_changed_by_who_asked_for_it(clone: Clone, reading: Reading) -> None:
