@@ -23,6 +23,7 @@ from reconciler.audit import record, signing, state, storage, verification
 from reconciler.daemon import application, composing, process
 from reconciler.git import writing
 from support import estate, objects
+from support import signing as claims
 
 ROOT = Path(__file__).parents[2]
 LIBRARY = ROOT / "policies"
@@ -141,10 +142,13 @@ class Installation:
         """Branch, merge and approve; stored where the daemon fetches, but not yet on the watched branch."""
         bank = self.bank
         merge = bank.merge(bank.branch(files, author), signer=signer)
-        bank.approve(merge, *approvers, issued_at=self.at, expires_at=self.at + timedelta(days=7))
+        bank.approve(merge, *approvers, **self.approval_times())
         bank.push(merge)
         self.store_tip()
         return merge
+
+    def approval_times(self) -> claims.ClaimFields:
+        return {"issued_at": self.at, "expires_at": self.at + timedelta(days=7)}
 
     def change(
         self,
