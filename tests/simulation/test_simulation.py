@@ -38,12 +38,6 @@ def test_the_same_seed_lives_the_same_life() -> None:
     assert one.lines != run.run(8, 20).lines
 
 
-@pytest.mark.parametrize("seed", [], ids=str)
-def test_what_was_once_found_stays_mended(seed: int) -> None:
-    trace = run.run(seed)
-    assert not trace.broken, trace.story()
-
-
 class Mutant(NamedTuple):
     """A core with one mistake, and the laws that may notice."""
 
