@@ -37,8 +37,11 @@ def environment(folder: Path, config: Path) -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith(("GIT_", "SSH_", "RECONCILER_", "XDG_"))
     }
+    scratch = folder / "scratch"  # what a killed process leaves there goes with the rest
+    scratch.mkdir(exist_ok=True)
     return kept | {
         "HOME": str(folder),
+        "TMPDIR": str(scratch),
         "GIT_CONFIG_GLOBAL": os.devnull,
         "GIT_CONFIG_NOSYSTEM": "1",
         "GIT_TERMINAL_PROMPT": "0",

@@ -4,6 +4,7 @@ people/NAME/{id_ed25519,state/}    a key and a clone for each person
 forge.git                          the bare repository that all push to and the daemon reads
 machines/NAME                      the folders that play the machines
 daemon/                            reconciler.yaml, the log's key, state/, daemon.log
+scratch/                           temporary files of every command
 """
 
 from __future__ import annotations
