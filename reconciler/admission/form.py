@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from reconciler import errors, model, ports
-from reconciler.admission import brought, commit, merging, policy, recovery, signature
+from reconciler.admission import brought, commit, merging, openpgp, policy, recovery, signature
 from reconciler.audit import record, state
 
 _PARENTS = 2
-_SHORT = 8  # commits: reading more of them takes longer than asking git
 
 
 @dataclass(frozen=True)
@@ -25,10 +24,11 @@ class Denied:
 
 @dataclass(frozen=True)
 class Terms:
-    """What the daemon's own configuration says about judging; nothing in it can let a merge in."""
+    """What the daemon's own configuration says about judging, and whom it asks about OpenPGP signatures."""
 
     denied: Denied = field(default_factory=Denied)
     production: bool = True
+    openpgp: ports.OpenPgp = field(default_factory=openpgp.Missing)
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,10 @@ class Case:
     def observed(self) -> datetime:
         """t_obs of the merge: where it was never recorded, now."""
         return self.known.seen.get(self.revision, self.now)
+
+    def judge(self, rules: policy.Policy) -> brought.Judge:
+        """What signatures of commits are held against."""
+        return brought.Judge(rules, self.observed, self.terms.openpgp)
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ def read_merge(repository: ports.Repository, case: Case, rules: policy.Policy) -
     head = parsed.parents[1]
     reasons, ancestor, oids = _relation(repository, case, head)
     # P4: its signature.
-    verified = brought.verify(parsed, "unsigned_merge")
+    verified = brought.verify(parsed, "unsigned_merge", case.judge(rules))
     signer = verified if isinstance(verified, model.Reason) else _merger(verified, case, rules)
     if isinstance(signer, model.Reason):
         reasons = (*reasons, signer)
@@ -150,9 +154,6 @@ def _relation(
 ) -> tuple[model.ValidationResult, model.Oid | None, tuple[model.Oid, ...]]:
     """P3: what the head brings in, and the one commit where the two sides parted."""
     last = (case.skipped or (case.base,))[-1]
-    straight = _straight(repository, case.base, head) if last == case.base else ()
-    if straight:
-        return (), case.base, straight
     oids = _limited(repository.brought_in(head, last), head)
     if not oids:
         message = "everything in it was merged before"
@@ -162,22 +163,6 @@ def _relation(
         message = f"{len(bases)} merge bases; one is needed"
         return (model.Reason(code="merge_base", message=message, where=head, fix="rebase the branch"),), None, oids
     return (), bases[0], oids
-
-
-def _straight(repository: ports.Repository, base: model.Oid, head: model.Oid) -> tuple[model.Oid, ...]:
-    """The commits of a short branch that stands on the base, parents first; none where it is not one: then git is asked.
-
-    What a line of single parents down to the base holds is what it brings in, and the base is where it parted.
-    """
-    found: list[model.Oid] = []
-    at = head
-    while at != base:
-        parsed = commit.parse_commit(at, repository.commit(at))
-        if isinstance(parsed, model.Reason) or len(parsed.parents) != 1 or len(found) == _SHORT:
-            return ()
-        found.append(at)
-        at = parsed.parents[0]
-    return tuple(reversed(found))
 
 
 def _merger(verified: signature.Verified, case: Case, rules: policy.Policy) -> policy.Signer | model.Reason:
@@ -196,19 +181,18 @@ def _recorded(
 
 
 def _read_range(repository: ports.Repository, case: Case, rules: policy.Policy, oids: tuple[model.Oid, ...]) -> Shape:
-    found = brought.read(repository, oids, rules, case.observed)
+    found = brought.read(repository, oids, case.judge(rules))
     return Shape(found.reasons, commits=found, span=found)
 
 
 def _widen(repository: ports.Repository, case: Case, rules: policy.Policy, merge: commit.Commit, shape: Shape) -> Shape:
     """A recovery merge stands on commits that were not accepted: their people are excluded too (trust.md 5.2)."""
-    own = brought.read(repository, (merge.id,), rules, case.observed)
+    judge = case.judge(rules)
+    own = brought.read(repository, (merge.id,), judge)
     unknown = tuple(reason for reason in own.reasons if reason.code == "unknown_identity")
-    span = brought.read(
-        repository, _limited(repository.brought_in(merge.id, case.base), merge.id), rules, case.observed
-    )
+    span = brought.read(repository, _limited(repository.brought_in(merge.id, case.base), merge.id), judge)
     ends = (case.base, case.skipped[-1])
-    left = recovery.leftovers(repository, merge, ends, shape.commits, (rules, case.observed))
+    left = recovery.leftovers(repository, merge, ends, shape.commits, judge)
     return Shape((*shape.reasons, *unknown), commits=shape.commits, span=span, leftovers=left)
 
 
