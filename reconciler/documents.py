@@ -12,14 +12,17 @@ spec:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Literal, TypeVar
 
 import pydantic
 from pydantic import JsonValue
 from pydantic.alias_generators import to_camel
 
 from reconciler import errors, model, ports, strict_yaml
+
+_Line = TypeVar("_Line")
+_Value = TypeVar("_Value")
 
 API_VERSION = "reconciler/v1"
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -210,10 +213,10 @@ def parse_target(name: str, revision: model.Oid, digest: model.Digest, blobs: Ma
     own = _own_part(document)
     try:
         read = TargetFile.model_validate(document)
-        checks = tuple(_check(line) for line in read.spec.deploy.checks)
-        probes = tuple(_probe(line) for line in read.spec.health)
     except ValueError as exc:
         raise strict_yaml.config_error(exc, located, where) from exc
+    checks = _each(_check, read.spec.deploy.checks, located, where, ("spec", "deploy", "checks"))
+    probes = _each(_probe, read.spec.health, located, where, ("spec", "health"))
     if read.metadata.name != name:
         line = located.line(("metadata", "name"))
         raise errors.ConfigError(
@@ -263,6 +266,23 @@ def _own_part(document: dict[str, JsonValue]) -> dict[str, JsonValue]:
         return {}
     own = spec.pop(str(spec.get("type")), {})
     return own if isinstance(own, dict) else {"": own}  # No schema knows a field without a name: the driver refuses it.
+
+
+def _each(
+    read: Callable[[_Line], _Value],
+    lines: Sequence[_Line],
+    located: strict_yaml.Located,
+    where: str,
+    at: strict_yaml.Path,
+) -> tuple[_Value, ...]:
+    """Read every line of a list; an error names the one that it is about."""
+    found = []
+    for index, line in enumerate(lines):
+        try:
+            found.append(read(line))
+        except ValueError as exc:
+            raise strict_yaml.config_error(exc, located, where, (*at, index)) from exc
+    return tuple(found)
 
 
 def _check(line: Mapping[str, JsonValue]) -> model.Check:
