@@ -264,7 +264,7 @@ class People:
         spelled = tuple(at.strftime("%Y-%m-%dT%H:%M:%SZ") for at in freeze)
         merge = self._merge({estate.POLICY_PATH: policy((spelled[0], spelled[1]))}, dict(self.tip), "alice")
         self.approve(merge, self._approvers(merge))
-        self.site.freezes[merge.revision] = freeze
+        self.site.freezes[self.site.policy(merge.revision)] = freeze
         return f"policy {merge.revision[:8]}: freeze {spelled}"
 
     def recover(self, accepted: model.Oid) -> str:
@@ -285,17 +285,11 @@ class People:
                     changed |= files(name, before.get(name))
             after = dict(before)
             if any(m.policies for m in passed):
-                changed[estate.POLICY_PATH] = bank.store.read(
-                    bank.store.tree(accepted)[estate.POLICY_PATH.encode()].oid
-                )
+                changed[estate.POLICY_PATH] = bank.store.read(self.site.policy(accepted))
         merge = self._merge(changed, after, "alice")
         merge.skips = tuple(m.revision for m in passed)
         merge.environments = self._environments(before, after)
         self.approve(merge, [*ADMINS, *SRE], self._binding(merge, accepted))
-        if any(m.policies for m in passed) and keeps:
-            self.site.freezes[merge.revision] = next(
-                (self.site.freezes[m.revision] for m in reversed(passed) if m.policies), None
-            )
         self.site.counts["merge: recovery"] += 1
         return f"recovery {merge.revision[:8]} over {[r[:8] for r in merge.skips]}, keeps={keeps}"
 

@@ -128,7 +128,7 @@ def a_suspended_target_is_left_alone(known: Books, history: History, event: reco
 
 def no_change_begins_in_a_freeze(known: Books, history: History, event: record.Intent) -> None:
     """A freeze of the policy in force defers changes to production; drift and rollback go on."""
-    freeze = known.site.freezes.get(known.state.policies or model.Oid(""))
+    freeze = known.site.freezes.get(known.site.policy(known.state.policies)) if known.state.policies else None
     if history.open or event.cause is not model.Cause.CHANGE or freeze is None or event.wanted.revision is None:
         return
     document = known.site.documents[event.wanted.revision][history.name]

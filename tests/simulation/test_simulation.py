@@ -108,7 +108,7 @@ MUTANTS = {
     "accepts_without_approvals": Mutant(
         slots, "_missing", lambda *_: (), ("a merge comes in only signed and approved",)
     ),
-    "lets_a_reject_pass": Mutant(voting, "_holds", lambda *_: (), ("a merge comes in only signed and approved",)),
+    "ignores_every_hold": Mutant(voting, "_holds", lambda *_: (), ("a merge comes in only signed and approved",)),
     "lets_authors_approve_themselves": Mutant(
         ballot, "_of_duties", lambda *_: None, ("a merge comes in only signed and approved",)
     ),

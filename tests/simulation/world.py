@@ -227,7 +227,7 @@ class Site:
         self.worlds: dict[str, World] = {}
         self.merges: dict[model.Oid, Merge] = {}
         self.documents: dict[model.Oid, dict[str, Document]] = {}  # by revision of the watched branch
-        self.freezes: dict[model.Oid, tuple[datetime, datetime] | None] = {}  # by revision that set the policy
+        self.freezes: dict[model.Oid, tuple[datetime, datetime]] = {}  # by the blob of the policy
         self.converge = bool(seed % 2)  # whether targets may be written before a merge touches them
         self.gate_broken = ""
         self.processes: list[Process] = []
@@ -244,6 +244,10 @@ class Site:
         if name not in self.worlds:
             self.worlds[name] = World(self, name)
         return self.worlds[name]
+
+    def policy(self, revision: model.Oid) -> model.Oid:
+        """The blob of the approval policy at a revision."""
+        return self.bank.store.tree(revision)[estate.POLICY_PATH.encode()].oid
 
     def epoch(self, name: str) -> int:
         """Of the lease of this target, as the database has it."""
