@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import ClassVar, Protocol, TypeVar
+from typing import ClassVar, NamedTuple, Protocol, TypeVar
 
 from pydantic import BaseModel
 
@@ -98,6 +98,24 @@ class Source(Protocol):
 
         Raises: TransientError(source_error); PermanentError(ref_missing) when the remote answered and has no such ref.
         A source that cannot be read never looks like a deletion.
+        """
+        ...
+
+
+class Answer(NamedTuple):
+    """What a verifier of OpenPGP signatures said: its exit code, and its machine-readable status lines as printed."""
+
+    code: int
+    status: bytes
+
+
+class OpenPgp(Protocol):
+    """Asks about detached OpenPGP signatures. What the answer means is admission's to say: the exit code decides nothing."""
+
+    def verify(self, payload: bytes, signature: bytes, keys: Sequence[bytes]) -> Answer:
+        """Check a binary signature over these bytes, with these public keys, in their binary form, and no others.
+
+        Raises: TransientError(verifier_error) where there is no answer: it is missing, it crashed, or it took too long.
         """
         ...
 

@@ -10,11 +10,20 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from reconciler import model, ports
-from reconciler.admission import commit, effect, patterns, policy, signature, statement, tree
+from reconciler.admission import commit, effect, openpgp, patterns, policy, signature, statement, tree
 from reconciler.audit import record
 
 MAX_COMMITS = 10_000
 _MERGE_PARENTS = 2
+
+
+@dataclass(frozen=True)
+class Judge:
+    """What a signature is held against: the policy in force, t_obs of the merge, and who is asked about OpenPGP."""
+
+    rules: policy.Policy
+    at: datetime
+    verifier: ports.OpenPgp
 
 
 @dataclass(frozen=True)
@@ -62,8 +71,8 @@ def named(parsed: commit.Commit, rules: policy.Policy) -> frozenset[str]:
     return frozenset(owner for email in emails if (owner := rules.identity_of(email)))
 
 
-def read(repository: ports.Repository, oids: Sequence[model.Oid], rules: policy.Policy, at: datetime) -> Brought:
-    """Read, re-hash and check these commits with their trees; `at` is t_obs of the merge.
+def read(repository: ports.Repository, oids: Sequence[model.Oid], judge: Judge) -> Brought:
+    """Read, re-hash and check these commits with their trees.
 
     Raises: what the repository raises for objects that are missing, damaged or over its limits.
     """
@@ -74,7 +83,7 @@ def read(repository: ports.Repository, oids: Sequence[model.Oid], rules: policy.
         if isinstance(parsed, model.Reason):
             unreadable[oid] = parsed
         else:
-            commits.append(_check(repository, parsed, rules, at))
+            commits.append(_check(repository, parsed, judge))
     return Brought(tuple(commits), unreadable)
 
 
@@ -85,18 +94,22 @@ def own_changes(repository: ports.Repository, parsed: commit.Commit) -> tuple[by
     return tuple(sorted(frozenset.intersection(*sides)))
 
 
-def verify(parsed: commit.Commit, unsigned: str) -> signature.Verified | model.Reason:
+def verify(parsed: commit.Commit, unsigned: str, judge: Judge) -> signature.Verified | model.Reason:
     """Whose key signed this commit; `unsigned` is the code for none."""
     if parsed.signature is None:
         return model.Reason(code=unsigned, message="it is not signed", where=parsed.id, fix="sign it: git commit -S")
-    found = signature.verify(parsed.payload, parsed.signature, namespace=statement.COMMIT_NAMESPACE)
+    if parsed.signature.startswith(openpgp.BEGIN):
+        asked = openpgp.Judge(judge.rules.openpgp_keys, judge.verifier, judge.at)
+        found = openpgp.verify(parsed.payload, parsed.signature, asked)
+    else:
+        found = signature.verify(parsed.payload, parsed.signature, namespace=statement.COMMIT_NAMESPACE)
     return found.model_copy(update={"where": parsed.id}) if isinstance(found, model.Reason) else found
 
 
-def _check(repository: ports.Repository, parsed: commit.Commit, rules: policy.Policy, at: datetime) -> Signed:
+def _check(repository: ports.Repository, parsed: commit.Commit, judge: Judge) -> Signed:
     repository.tree(parsed.id)  # P5: a commit whose tree is not here, or not what its id says, does not count.
-    reasons = list(_unknown(parsed, rules))
-    signer = _signer(parsed, rules, at)
+    reasons = list(_unknown(parsed, judge.rules))
+    signer = _signer(parsed, judge)
     if isinstance(signer, model.Reason):
         return Signed(parsed, None, (*reasons, signer))
     if signer.robot and "commit" in signer.key.use:
@@ -104,8 +117,9 @@ def _check(repository: ports.Repository, parsed: commit.Commit, rules: policy.Po
     return Signed(parsed, signer, tuple(reasons))
 
 
-def _signer(parsed: commit.Commit, rules: policy.Policy, at: datetime) -> policy.Signer | model.Reason:
-    verified = verify(parsed, "unsigned_commit")
+def _signer(parsed: commit.Commit, judge: Judge) -> policy.Signer | model.Reason:
+    rules, at = judge.rules, judge.at
+    verified = verify(parsed, "unsigned_commit", judge)
     if isinstance(verified, model.Reason):
         return verified
     signer = rules.whose(verified.key_id, use="commit", at=at)

@@ -6,14 +6,12 @@ that git still calls good. Not here: who signed (`signature.py`) and whether tha
 
 from __future__ import annotations
 
-import base64
-import binascii
 import functools
 import hashlib
 import re
 
 from reconciler import model
-from reconciler.admission import signature
+from reconciler.admission import openpgp, signature
 
 MAX_BYTES = 1 << 16
 MAX_TIMESTAMP = 1 << 40
@@ -23,8 +21,6 @@ _OID = {40: re.compile(rb"[0-9a-f]{40}"), 64: re.compile(rb"[0-9a-f]{64}")}
 _IDENT = re.compile(rb"([^\n\0<>]+) <([^\n\0<>]+)> ([1-9][0-9]{0,12}) [+-][0-9]{4}")
 _CO_AUTHOR = re.compile(r"co-?authored-by\s*:([^\n]*(?:\n[ \t]+[^\n]*)*)", re.IGNORECASE)
 _BETWEEN_EMAILS = re.compile(r"[\s<>(),;\"']+")
-_PGP_BEGIN, _PGP_END = b"-----BEGIN PGP SIGNATURE-----", b"-----END PGP SIGNATURE-----"
-_PGP_COLUMNS = range(1, 77)  # RFC 9580 6.2: no line of an armor is longer than 76
 
 
 class Ident(model.Value):
@@ -171,38 +167,6 @@ class _Header:
 
 
 def _is_armor(text: bytes) -> bool:
-    if text.startswith(_PGP_BEGIN):
-        return _is_pgp_armor(text.split(b"\n")[:-1])
+    if text.startswith(openpgp.BEGIN):
+        return openpgp.dearmor(text) is not None
     return isinstance(signature.dearmor(text), bytes)
-
-
-def _is_pgp_armor(lines: list[bytes]) -> bool:
-    """No armor headers, lines of one width, canonical base64, an optional and right CRC24, one empty line after END at most.
-
-    GitHub writes that empty line. The packets inside are not looked at here.
-    """
-    if lines[-1] == b"":
-        lines = lines[:-1]
-    if lines[:2] != [_PGP_BEGIN, b""] or lines[-1] != _PGP_END:
-        return False
-    body = lines[2:-1]
-    crc = body.pop() if body and body[-1].startswith(b"=") else None
-    if not body or len(body[0]) not in _PGP_COLUMNS:
-        return False
-    try:
-        content = binascii.a2b_base64(b"".join(body), strict_mode=True)
-    except binascii.Error:
-        return False
-    encoded, width = base64.b64encode(content), len(body[0])
-    again = [encoded[at : at + width] for at in range(0, len(encoded), width)]
-    return again == body and crc in {None, b"=" + base64.b64encode(_crc24(content))}
-
-
-def _crc24(content: bytes) -> bytes:
-    """RFC 9580 6.1.1."""
-    crc = 0xB704CE
-    for byte in content:
-        crc ^= byte << 16
-        for _ in range(8):
-            crc = (crc << 1) ^ (0x1864CFB if crc & 0x800000 else 0)
-    return (crc & 0xFFFFFF).to_bytes(3, "big")

@@ -112,6 +112,8 @@ def _of_keys(rules: policy.Policy, _: _Terms) -> _Found:
             yield (*path, "notAfter"), "a key ends after it begins, and within 13 months"
         if key.user_presence and not key.type.startswith("sk-"):
             yield (*path, "userPresence"), "only hardware keys (sk-...) can prove presence"
+        if key.is_openpgp and "approve" in key.use:
+            yield (*path, "use"), "OpenPGP keys sign commits and merges only; approvals are signed with SSH keys"
         yield from _of_public(path, key)
     lists = [*(p.emails for p in rules.people.values()), *(r.emails for r in rules.robots.values())]
     emails = Counter(email.casefold() for each in lists for email in each)

@@ -7,6 +7,7 @@ grant nothing, which is the strict side.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import ipaddress
 import re
@@ -17,13 +18,14 @@ from typing import Annotated, Literal
 import pydantic
 
 from reconciler import documents, errors, model, ports, strict_yaml
-from reconciler.admission import calendar, patterns, signature
+from reconciler.admission import calendar, openpgp, patterns, signature
 
 PATH = "policies/approval.yaml"
 META_PATHS = "/policies/**"
 ADMINS = "policy-admins"
 GRACE = timedelta(days=30)  # of a person's ended key, for commits that were on their way (trust.md 2.1)
 MAX_TTL_S = 30 * 86400.0
+OPENPGP = "openpgp"
 
 Use = Literal["commit", "approve", "merge"]
 Duty = Literal["author", "committer", "poster", "pusher", "merger"]
@@ -82,9 +84,12 @@ Size = Annotated[int, pydantic.BeforeValidator(_size, json_schema_input_type=str
 
 
 class Key(documents.Camel):
-    """One SSH key; `id` is its fingerprint, `public` the base64 of its blob."""
+    """One key; `id` is its fingerprint, `public` the base64 of its blob. Of `type: openpgp`, for commits and merges only:
 
-    id: Annotated[str, pydantic.Field(pattern=r"^SHA256:[A-Za-z0-9+/]{43}$")]
+    the full fingerprint of a version 4 key, and the base64 of `gpg --export` or the text of `gpg --export --armor`.
+    """
+
+    id: Annotated[str, pydantic.Field(pattern=r"^(SHA256:[A-Za-z0-9+/]{43}|[0-9A-F]{40})$")]
     type: documents.NonEmpty
     public: documents.NonEmpty
     use: Annotated[tuple[Use, ...], pydantic.Field(min_length=1)]
@@ -92,6 +97,10 @@ class Key(documents.Camel):
     not_after: calendar.Instant
     user_presence: Flag = False
     revoked: calendar.Instant | None = None
+
+    @property
+    def is_openpgp(self) -> bool:
+        return self.type == OPENPGP
 
     def valid(self, at: datetime, *, grace: timedelta = timedelta(0)) -> bool:
         return self.not_before <= at < self.not_after + grace and not self.revoked_at(at)
@@ -297,6 +306,18 @@ class Policy(PolicySpec):
         return found
 
     @functools.cached_property
+    def openpgp_keys(self) -> Mapping[str, openpgp.Key]:
+        """By primary fingerprint. One that cannot be read is nobody's: the linter lets none of these in."""
+        listed = [key for person in self.people.values() for key in person.keys]
+        listed += [key for robot in self.robots.values() for key in robot.keys]
+        found: dict[str, openpgp.Key] = {}
+        for key in (key for key in listed if key.is_openpgp):
+            with contextlib.suppress(errors.ConfigError):
+                read = openpgp.parse_key(key.public)
+                found[read.fingerprint] = read
+        return found
+
+    @functools.cached_property
     def _identities(self) -> dict[str, str]:
         people = ((email, name) for name, person in self.people.items() for email in person.emails)
         robots = ((email, name) for name, robot in self.robots.items() for email in robot.emails)
@@ -345,7 +366,7 @@ class Policy(PolicySpec):
 
     def _grace(self, signer: Signer, use: Use, at: datetime) -> timedelta:
         """Of a person who is still here, which another valid key shows: a leaver has none."""
-        if use != "commit" or signer.robot:
+        if use != "commit" or signer.robot or signer.key.is_openpgp:
             return timedelta(0)
         others = (key for key in self.people[signer.name].keys if key.id != signer.key.id)
         return GRACE if any(key.valid(at) for key in others) else timedelta(0)
@@ -401,4 +422,6 @@ def _parse(blob: bytes) -> Policy:
 
 def fingerprint(key: Key) -> str:
     """What the `id` of a key must be. Raises: ConfigError(key | weak_alg)."""
+    if key.is_openpgp:
+        return openpgp.read_key(key.public).fingerprint
     return signature.key_id(f"{key.type} {key.public}")

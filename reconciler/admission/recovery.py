@@ -6,10 +6,8 @@ path that an unsigned or unknown commit set must be back as it was, or have been
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from reconciler import model, ports
-from reconciler.admission import brought, commit, effect, policy, tree
+from reconciler.admission import brought, commit, effect, tree
 
 _SHOWN = 20
 
@@ -19,11 +17,11 @@ def leftovers(
     merge: commit.Commit,
     span: tuple[model.Oid, model.Oid],
     again: brought.Brought,
-    judge: tuple[policy.Policy, datetime],
+    judge: brought.Judge,
 ) -> model.ValidationResult:
     """`span`: the last accepted commit and the last one passed over; `again`: what the merge brings in beside it."""
     base, last = span
-    passed = brought.read(repository, repository.brought_in(last, base), *judge)
+    passed = brought.read(repository, repository.brought_in(last, base), judge)
     before, after = repository.tree(base), repository.tree(merge.id)
     doubtful = (each.commit for each in passed.commits if each.reasons)
     unproven = {path for each in doubtful for path in brought.own_changes(repository, each)}

@@ -1,6 +1,6 @@
 """SSH signatures: whose key signed these bytes (trust.md 7.2; OpenSSH PROTOCOL.sshsig, PROTOCOL.key, PROTOCOL.u2f).
 
-Not here: whose the key is, whether it may, and since when. OpenPGP (trust.md 7.3) is named and refused.
+Not here: whose the key is, whether it may, and since when. OpenPGP (trust.md 7.3) is `openpgp.py`.
 Nothing in this module raises on hostile bytes but `key_id` and `public_blob`, whose input is a policy's author's.
 """
 
@@ -72,8 +72,8 @@ def dearmor(armored: bytes) -> bytes | model.Reason:
     if armored.startswith(_PGP):
         return model.Reason(
             code="sig_invalid",
-            message="OpenPGP signatures are not verified by this version",
-            fix="sign with an SSH key: git config gpg.format ssh",
+            message="an OpenPGP signature stands where an SSH signature is expected",
+            fix="sign with an SSH key",
         )
     if len(armored) > MAX_BYTES:
         return _invalid(f"the armor has more than {MAX_BYTES} bytes").reason

@@ -17,8 +17,9 @@ from reconciler import errors, model
 from reconciler.admission import judging, lint, policy
 from reconciler.audit import state
 from reconciler.cli import printing
-from reconciler.git import repository, store
+from reconciler.git import gpgv, repository, store
 
+_VERIFIER = gpgv.Gpgv()
 _USUAL = ("main", "master")
 _FULL = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
@@ -55,7 +56,7 @@ class Clone:
             now=datetime.now(UTC),
             production=True,
         )
-        return judging.Terms(production=not found.errors)
+        return judging.Terms(production=not found.errors, openpgp=_VERIFIER)
 
     def at(self, base: model.Oid) -> Clone:
         """The same, with another commit taken for the last accepted one."""

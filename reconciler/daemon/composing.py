@@ -9,7 +9,7 @@ from pathlib import Path
 from reconciler import config, model, ports, secrets
 from reconciler.admission import admit, judging
 from reconciler.daemon import core, plugins
-from reconciler.git import mirror, process
+from reconciler.git import gpgv, mirror, process
 from reconciler.targets import memory
 
 
@@ -40,6 +40,7 @@ def settings(configuration: config.Configuration, *, converge: bool = False) -> 
                 commits=frozenset(denied.commits), keys=frozenset(denied.keys), people=frozenset(denied.people)
             ),
             production=configuration.production,
+            openpgp=gpgv.Gpgv(),
         ),
         pin=admit.Pin(
             genesis=model.Oid(source.genesis),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -59,7 +59,7 @@ class Offer:
 
     @property
     def terms(self) -> admit.Terms:
-        return admit.Terms(self.denied, production=self.bank.terms.production)
+        return replace(self.bank.terms, denied=self.denied)
 
     def judge(self, repository: ports.Repository | None = None) -> record.Decision:
         """What a walk from the last accepted commit says of the tip."""

@@ -9,6 +9,7 @@ Everything lies in an object store in memory; keys are in this process. One line
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -273,7 +274,7 @@ class Estate:
     ) -> record.Decision:
         """One merge on top of `after`, or else of its own first parent."""
         base = after or self.store.parents(merge)[0]
-        terms = admit.Terms(denied or form.Denied(), production=self.terms.production)
+        terms = dataclasses.replace(self.terms, denied=denied or form.Denied())
         at = self.known(base, **known)
         return judging.judge(self.store, merge, at, skipped=skipped, terms=terms, now=now)
 

@@ -10,6 +10,8 @@ import pytest
 PACKAGES = {  # command -> Debian package; scripts/test installs these
     "git": "git",
     "ssh-keygen": "openssh-client",
+    "gpg": "gnupg",
+    "gpgv": "gpgv",
 }
 
 
