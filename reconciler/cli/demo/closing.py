@@ -38,7 +38,7 @@ def keep(stage: Stage) -> None:
         while stage.daemon.runs():
             time.sleep(_LOOK_S)
     except KeyboardInterrupt:
-        stage.teller.line("ended; nothing is left behind")
+        stage.teller.line("ending ...")
         return
     stage.teller.line(f"the daemon ended by itself; the last of {stage.daemon.log}:", "red")
     stage.teller.line(stage.daemon.last_words())
@@ -65,10 +65,10 @@ def _things_to_try(stage: Stage) -> list[str]:
         "  cd $DEMO/people/alice/state && git fetch && git switch -c mine origin/main",
         "  $EDITOR targets/dev-sandbox/vm.yaml && git commit -S -am 'mine' && git push origin mine",
         "  reconciler verify --head HEAD; reconciler plan HEAD; reconciler gates run HEAD",
-        "  reconciler approve $(git rev-parse HEAD) -C $DEMO/people/bob/state --key $DEMO/people/bob/id_ed25519 --push",
-        "  git fetch origin '+refs/approvals/*:refs/approvals/*' && reconciler merge HEAD --key ../id_ed25519 --push",
+        "  (cd ../../bob/state && git fetch && reconciler approve origin/mine --key ../id_ed25519 --push)",
+        "  git fetch origin '+refs/approvals/*:refs/approvals/*' && reconciler merge mine --key ../id_ed25519 --push",
         "",
-        "  tail -f $DEMO/daemon/daemon.log",
+        "The daemon's own log: tail -f $DEMO/daemon/daemon.log",
         "",
         "Ctrl-C here ends it and removes everything.",
     ]

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from reconciler.cli import exit_codes
+
+if TYPE_CHECKING:
+    from reconciler.cli.demo.stage import Stage
 
 app = typer.Typer()
 _INTERRUPTED = 130
@@ -24,24 +27,33 @@ def demo(
     example: Annotated[Path | None, typer.Option("--example", help="The repository to play with.")] = None,
 ) -> int:
     """Play the whole story in a temporary folder: real keys, real Git, the real daemon. Nothing is left behind."""
-    from reconciler.cli.demo import closing, interrupting, opening, stage, telling
+    from reconciler.cli.demo import interrupting, stage, telling
 
     interruptions = interrupting.Interruptions()
-    begun = time.monotonic()
-    with interruptions.heard(), stage.folder() as folder:
-        teller = telling.Teller(folder, quiet=quiet, color=not (no_color or os.environ.get("NO_COLOR")))
+    teller = telling.Teller(quiet=quiet, color=not (no_color or os.environ.get("NO_COLOR")))
+    with interruptions.heard():
         try:
-            with stage.raised(folder, example or stage.EXAMPLE, teller, interruptions) as made:
-                start = opening.converge(made, begun)
-                for title, why, play in opening.STORY:
-                    with teller.scene(title, why):
-                        play(made)
-                closing.sum_up(made, start, time.monotonic() - begun)
-                (closing.keep if keep else closing.suggest)(made)
+            with stage.folder() as folder, stage.raised(folder, example, teller, interruptions) as made:
+                _play(made, keep=keep)
         except telling.SceneFailedError as exc:
             teller.line(str(exc), "red")
             return exit_codes.FAILED
         except KeyboardInterrupt:
             teller.line("interrupted; nothing is left behind")
             return _INTERRUPTED
+    if keep:
+        teller.line("nothing is left behind")
     return exit_codes.FINE
+
+
+def _play(made: Stage, *, keep: bool) -> None:
+    """Raises: SceneFailedError at the first scene that does not come true."""
+    from reconciler.cli.demo import closing, opening
+
+    begun = time.monotonic()
+    start = opening.converge(made)
+    for title, why, play in opening.STORY:
+        with made.teller.scene(title, why):
+            play(made)
+    closing.sum_up(made, start, made.set_up_s + time.monotonic() - begun)
+    (closing.keep if keep else closing.suggest)(made)

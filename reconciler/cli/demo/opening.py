@@ -67,12 +67,10 @@ STORY = (
 )
 
 
-def converge(stage: Stage, begun: float) -> Start:
+def converge(stage: Stage) -> Start:
     """Start the daemon and wait until all targets are what the first commit says."""
     people = ", ".join(stage.people)
-    stage.teller.fact(
-        f"{len(stage.people)} people ({people}), a repository, five targets: {time.monotonic() - begun:.1f} s"
-    )
+    stage.teller.fact(f"{len(stage.people)} people ({people}), a repository, five targets: {stage.set_up_s:.1f} s")
     stage.teller.typed("operator", (*stage.daemon.command, "--converge"))
     started, first_s = time.monotonic(), 0.0
     stage.daemon.start("--converge")

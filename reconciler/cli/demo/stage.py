@@ -13,6 +13,7 @@ import json
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ class Stage:
     terminal: shell.Shell
     teller: telling.Teller
     genesis: str
+    set_up_s: float
 
     def machine(self, target: str) -> Path:
         return self.folder / "machines" / target
@@ -72,13 +74,16 @@ def folder() -> Iterator[Path]:
 
 @contextmanager
 def raised(
-    place: Path, example: Path, teller: telling.Teller, interruptions: interrupting.Interruptions
+    place: Path, example: Path | None, teller: telling.Teller, interruptions: interrupting.Interruptions
 ) -> Iterator[Stage]:
     """Set up everything but the daemon's process, which the caller starts and this ends.
 
     Raises: SceneFailedError; ConfigError where the example is not there.
     """
+    begun = time.monotonic()
+    example = example or EXAMPLE
     check(example)
+    teller.called(place, "$DEMO")
     beside = place / "daemon"
     terminal = shell.Shell(shell.environment(place, beside / "reconciler.yaml"), interruptions)
     rules = policy.parse_policy((example / policy.PATH).read_bytes())
@@ -98,7 +103,7 @@ def raised(
     _configure(beside, rules, forge, genesis, place / "machines")
     daemon = watching.Daemon(beside, terminal, interruptions)
     try:
-        yield Stage(place, cast, daemon, terminal, teller, genesis)
+        yield Stage(place, cast, daemon, terminal, teller, genesis, time.monotonic() - begun)
     finally:
         daemon.stop()
 

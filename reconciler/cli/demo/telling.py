@@ -24,16 +24,20 @@ class SceneFailedError(Exception):
 
 
 class Teller:
-    def __init__(self, folder: Path, *, quiet: bool = False, color: bool = True) -> None:
+    def __init__(self, *, quiet: bool = False, color: bool = True) -> None:
         from rich import console
 
         self._console = console.Console(
             file=sys.stdout, no_color=not color or None, color_system="auto" if color else None, highlight=False
         )
-        self._folder = folder
+        self._called: tuple[str, str] | None = None
         self._quiet = quiet
         self._width = min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns)
         self.took_s: dict[str, float] = {}
+
+    def called(self, path: Path, name: str) -> None:
+        """From now on show the name for the path."""
+        self._called = (str(path), name)
 
     @contextmanager
     def scene(self, title: str, why: str) -> Iterator[None]:
@@ -93,8 +97,8 @@ class Teller:
         self.line(made, style)
 
     def _short(self, text: str) -> str:
-        """Paths of the demo's folder as it is called here, ids and times as people quote them."""
-        text = text.replace(str(self._folder), "$DEMO")
+        """Ids and times as people quote them."""
+        text = text.replace(*self._called) if self._called else text
         text = re.sub(r"\b([0-9a-f]{12})[0-9a-f]{28}([0-9a-f]{24})?\b", r"\1", text)
         text = re.sub(r"\b[0-9]{4}-[0-9]{2}-[0-9]{2}T([0-9:]{8})\.[0-9]{3}Z", r"\1", text)
         return re.sub(r"\b[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-([0-9a-f]{12})\b", r"...\1", text)
