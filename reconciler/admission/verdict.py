@@ -6,32 +6,14 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from reconciler import model
-from reconciler.admission import effect, form, policy, slots, statement
+from reconciler.admission import codes, effect, form, policy, slots, statement
 from reconciler.audit import record
 
-# HALTs of HISTORY stop admission, all others every write.
-HISTORY = frozenset({"rewind", "non_descendant", "ref_missing", "first_parent_broken", "pin"})
-HALT = HISTORY | {
-    "object_hash",
-    "repo_config",
-    "log_broken",
-    "log_truncated",
-    "log_forked",
-    "log_foreign_row",
-    "anchor",
-}
-REJECT = frozenset(
-    {
-        # form
-        *("commit_grammar", "parents", "direct_commit", "merge_base", "nothing_merged", "limit", "fsck", "tree_mode"),
-        *("symlink", "gitlink", "lfs", "path_chars", "path_collision", "parse", "environment"),
-        # signature
-        *("unsigned_merge", "unsigned_commit", "sig_invalid", "sig_key_unknown", "sig_key_expired", "sig_key_revoked"),
-        *("weak_alg", "multi_sig", "namespace", "role", "robot_scope", "unknown_identity"),
-        # policy
-        *("policy_lint", "denied"),
-    }
-)
+HISTORY, HALT, REJECT = (
+    codes.HISTORY,
+    codes.HALT,
+    codes.REJECT,
+)  # HALTs of HISTORY stop admission, all others every write.
 _RECORD_BYTES = 48 << 10  # of the 64 KiB that a record may have, its frame included
 _KEPT = 20
 _KEPT_CHARS = 400
@@ -51,10 +33,10 @@ class Judged:
 
 def of(refusals: model.ValidationResult, holds: model.ValidationResult) -> model.Verdict:
     """The strongest class. `holds` are reasons of approvals: there `limit` and `namespace` hold, elsewhere they reject."""
-    codes = {reason.code for reason in refusals}
-    if codes & HALT:
+    found = {reason.code for reason in refusals}
+    if found & HALT:
         return model.Verdict.HALT
-    if codes & REJECT:
+    if found & REJECT:
         return model.Verdict.REJECT
     return model.Verdict.HOLD if refusals or holds else model.Verdict.ACCEPT
 
@@ -68,7 +50,7 @@ def refuse(
     decided: datetime,
 ) -> record.Decision:
     """A decision about which nothing else is known. Unknown codes hold."""
-    reasons = (reason, *blocked(skipped))
+    reasons = _advised((reason, *blocked(skipped)))
     return _fit(
         record.Decision(
             base=base,
@@ -98,7 +80,7 @@ def conclude(
 ) -> Judged:
     """`known`: what the ballot filled in already."""
     excluded = shape.span.excluded(rules)
-    reasons = (*refusals, *holds)
+    reasons = _advised((*refusals, *holds))
     start = known or record.Decision(base=case.base, revision=case.revision, verdict=model.Verdict.HOLD)
     decision = start.model_copy(
         update={
@@ -124,6 +106,11 @@ def blocked(skipped: tuple[model.Oid, ...]) -> model.ValidationResult:
         return ()
     message = "it stands on commits that were not accepted"
     return (model.Reason(code="blocked", message=message, where=skipped[-1], fix="reconciler recover"),)
+
+
+def _advised(reasons: model.ValidationResult) -> model.ValidationResult:
+    """A reason says what to do next; where whoever gave it did not, the table of codes does."""
+    return tuple(r if r.fix else r.model_copy(update={"fix": codes.fix(r.code)}) for r in reasons)
 
 
 def _fit(decision: record.Decision) -> tuple[record.Decision, tuple[bytes, ...]]:
