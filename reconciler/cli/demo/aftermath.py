@@ -21,7 +21,7 @@ def rolled_back(stage: Stage) -> None:
     before = status.read_text()
     head = alice.commits("release-42", "payments-api: release 42", {STATUS: "release 42: cannot reach the ledger\n"})
     people.approve(head, [bob, grace])
-    merge = alice.merges(head)
+    merge = alice.merges_by_hand("release-42", "-S")
     stage.daemon.until(f"{PAYMENTS} stands failed", lambda: stage.daemon.target(PAYMENTS)["standing"] == "failed")
     listed = alice.types("reconciler", "get", "deployments", "--target", PAYMENTS)
     stage.teller.came("\n".join(listed.splitlines()[-2:]))
@@ -54,7 +54,7 @@ def killed(stage: Stage) -> None:
         "accounts", f"ledger-config: {FILES} accounts", {document: kept + "\n".join(entries) + "\n"}
     )
     people.approve(head, [alice, heidi])
-    merge = bob.merges(head)
+    merge = bob.merges_by_hand("accounts", "-S")
 
     def under_way() -> Row | None:
         return next((row for row in _deployments(stage, merge) if int(str(row["stages"])) > KILL_AFTER), None)

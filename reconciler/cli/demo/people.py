@@ -105,7 +105,7 @@ class Person:
         return self.lands()
 
     def merges_by_hand(self, branch: str, *options: str) -> str:
-        """git's own merge, pushed past every check that is not the daemon's."""
+        """git's own merge: what it may not bring in, the daemon alone keeps out."""
         self.quietly("git", "fetch", "--quiet", "origin")
         self.quietly("git", "switch", "--quiet", BRANCH)
         self.quietly("git", "reset", "--quiet", "--hard", f"origin/{BRANCH}")

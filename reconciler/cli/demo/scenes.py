@@ -93,7 +93,7 @@ def policy_broken(stage: Stage) -> None:
         {f"targets/{LEDGER}/vm.yaml": (retention, retention.replace("0644", "0666"))},
     )
     people.approve(head, [alice, heidi])
-    blocked = bob.merges(head)
+    blocked = bob.merges_by_hand("retention-mode", "-S")
     stage.daemon.until(f"{LEDGER} stands uncleared", lambda: stage.daemon.target(LEDGER)["standing"] == "uncleared")
     said = bob.types("reconciler", "get", "gates", "--revision", blocked)
     stage.teller.came(said, only="FAIL")
@@ -104,7 +104,7 @@ def policy_broken(stage: Stage) -> None:
         "velocity", "fraud-rules: four a minute", {f"targets/{FRAUD}/resources.yaml": ("perMinute: 5", "perMinute: 4")}
     )
     people.approve(head, [bob, heidi])
-    merge = alice.merges(head)
+    merge = alice.merges_by_hand("velocity", "-S")
     stage.daemon.until_converged(FRAUD, merge)
     stage.teller.came(alice.types("reconciler", "get", "targets"), only=f"NAME|{FRAUD}|{LEDGER}")
 

@@ -164,7 +164,7 @@ def _configure(beside: Path, rules: policy.Policy, forge: Path, genesis: str, ma
             "ref": rules.repository.ref,
             "genesis": genesis,
             "genesisReason": "the demo begins",
-            "poll": "2s",
+            "poll": "10s",
         },
         "store": {"signingKey": "log_ed25519"},
         "local": {"roots": [str(machines)]},
