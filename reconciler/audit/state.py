@@ -34,6 +34,7 @@ class Target(model.Value):
     waiting: model.Oid | None = None  # the newest accepted merge that touches it, while that has not passed
     gates: tuple[model.GateResult, ...] = ()  # what keeps it waiting
     failed: frozenset[model.Digest] = frozenset()  # states that failed here since `cleared` moved
+    failure: tuple[model.Reason, ...] = ()  # why the last of them did
     retry: model.Time | None = None  # a drift correction failed: not before this, with back-off
     retries: int = 0
     pinned: record.Operator | None = None  # an operator's rollback
@@ -82,8 +83,9 @@ class State(model.Value):
         return self.targets.get(name) or Target(name=name)
 
     def moves(self, merge: Merge) -> dict[str, model.Digest | None]:
-        """The targets that this merge moves when it passes: those that no newer merge has moved."""
-        return {n: d for n, d in merge.decision.targets.items() if merge.seq > self.target(n).decision}
+        """The targets that this merge moves when it passes: those that no newer merge has moved, renamed or released."""
+        touched = merge.decision.targets.items()
+        return {n: d for n, d in touched if merge.seq > self.target(n).decision and (d or n in self.targets)}
 
 
 def fold(state: State, entry: record.Record) -> State:
@@ -221,8 +223,7 @@ def _fold_clearance(state: State, seq: int, event: record.Clearance) -> State:
         told = [t.model_copy(update={"gates": why}) for t in touched if t.waiting == event.revision]
         return _put(state.model_copy(update={"pending": {**state.pending, **tried}}), *told)
     state = _rename(state, event.renamed)
-    known = ((n, d) for n, d in state.moves(merge).items() if d or n in state.targets)
-    after = _put(state, *(_move(state.target(n), merge, seq, d) for n, d in known))
+    after = _put(state, *(_move(state.target(n), merge, seq, d) for n, d in state.moves(merge).items()))
     left = {
         r: m
         if after.moves(m) == state.moves(m)
@@ -389,7 +390,9 @@ def _fold_outcome(target: Target, entry: record.Record, event: record.Outcome) -
 def _fail(target: Target, ended: model.Deployment, entry: record.Record) -> Target:
     """A change that failed stays failed. A drift correction is tried again with back-off: its state was healthy here."""
     if ended.cause is not model.Cause.DRIFT:
-        return target.model_copy(update={"failed": target.failed | {ended.wanted.digest}})
+        return target.model_copy(
+            update={"failed": target.failed | {ended.wanted.digest}, "failure": ended.reasons}
+        )
     wait = timedelta(seconds=min(30 * 2**target.retries, 3600))
     return target.model_copy(update={"retry": entry.at + wait, "retries": target.retries + 1})
 

@@ -7,7 +7,7 @@ holds up judging, other merges or a target's turn.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -196,19 +196,22 @@ def make_change(
 
 
 def checks_for(
-    sides: Mapping[str, Sides], rules: policy.Policy, returning: frozenset[str]
+    sides: Mapping[str, Sides], rules: policy.Policy, returning: frozenset[str], *, implemented: Container[str]
 ) -> dict[model.Check, frozenset[str]]:
     """Check -> the targets it concerns: what any side lists, what the policy requires, and `ALWAYS`.
 
     A change may only add: options that stood before hold, and a check that is dropped runs once more. A target that
-    returns to a state which it had waits for no scanner: only the pure gates are asked again.
+    returns to a state which it had waits for no scanner: only the pure gates are asked again. A name that nobody
+    implements and only the first parent lists never ran: correcting it is enough.
     """
     asked: dict[model.Check, frozenset[str]] = {}
     for name in sorted(sides):
         stood = [side.desired for side in sides[name].documents]
         listed: dict[tuple[str, str], model.Check] = {}
-        for check in (check for side in stood for check in side.checks):
-            listed.setdefault((check.gate, check.profile), check)
+        for side in sides[name].documents:
+            for check in side.desired.checks:
+                if check.gate in implemented or side is not sides[name].parent:
+                    listed.setdefault((check.gate, check.profile), check)
         required = {*ALWAYS, *(gate for side in stood for gate in rules.gates.required.get(side.environment, ()))}
         for gate in sorted(required - {gate for gate, _ in listed}):
             listed[gate, ""] = model.Check(gate=gate)
@@ -239,7 +242,7 @@ def _ask(
     returning = frozenset(
         n for n, s in sides.items() if s.merged and _returns(known.target(n), s.merged.desired.digest, rules, now)
     )
-    asked = checks_for(sides, rules, returning)
+    asked = checks_for(sides, rules, returning, implemented=suite.gates)
     schema = {check: targets for check, targets in asked.items() if check.gate == "schema"}
     results = run_checks(schema, change, suite)
     if not passes(results):

@@ -107,7 +107,7 @@ def wanted_now(known: state.Target) -> model.Version | Stand:
         if candidate and candidate.digest not in known.failed:
             return candidate
     if known.failed:
-        return Stand("stuck", known.last.reasons if known.last else ())
+        return Stand("stuck", known.failure)
     return _elsewhere(known) or Stand("uncleared")
 
 
@@ -236,7 +236,7 @@ def _elsewhere(known: state.Target) -> Stand | None:
     if known.pinned:
         return Stand("pinned", (_reason("pinned", known.pinned.reason, where=known.pinned.actor),))
     if known.cleared and known.cleared.digest in known.failed:
-        return Stand("failed", known.last.reasons if known.last else ())
+        return Stand("failed", known.failure)
     return None
 
 

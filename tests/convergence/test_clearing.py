@@ -104,6 +104,7 @@ def test_a_check_keeps_the_options_that_it_had(process: Process) -> None:
         },
         rules,
         frozenset(),
+        implemented={"trivy"},
     )
     assert set(asked) == {before, model.Check(gate="schema"), model.Check(gate="rollback")}
 
@@ -158,6 +159,14 @@ def test_a_check_that_nobody_implements_is_an_error(process: Process) -> None:
     process.settle()
     assert standing(process) == "uncleared"
     assert "unknown_check" in [r.code for e in process.events(record.Standing) for r in e.reasons]
+
+
+def test_a_check_that_nobody_implements_is_corrected_by_the_next_merge(process: Process) -> None:
+    process.accept("m1", folder("t", {"one": "1"}, deploy={"checks": [{"sonarcube": "quality_gate"}]}))
+    process.settle()
+    process.accept("m2", folder("t", {"one": "1"}, deploy={"checks": [{"trivy": "vulnerability_scan"}]}))
+    process.settle()
+    assert standing(process) is None
 
 
 def test_a_document_that_cannot_be_read_blocks_its_own_merge_and_no_other(lab: Lab, process: Process) -> None:
