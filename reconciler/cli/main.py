@@ -45,7 +45,7 @@ COMMANDS = {
     "rollback": _Place("operating", "Prepare the revert of a deployment, or pin the state before it at once."),
     "target": _Place("operating", "Drop a target that is released."),
     "audit": _Place("auditing", "Query, show and verify the audit log."),
-    "policy": _Place("policies", "Lint the approval policy."),
+    "policy": _Place("explaining", "Lint the approval policy, explain it, try it on cases."),
     "schema": _Place("schema", "Print JSON Schemas."),
     "completion": _Place("completing", "Print the completion script of a shell."),
 }

@@ -1,0 +1,71 @@
+"""`policy explain` in a clone and on a file; `policy test` on the cases that are kept beside the policy."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from support import estate, workspace
+from support.workspace import Workspace
+
+CASES = """apiVersion: reconciler/v1
+kind: ApprovalPolicyTest
+cases:
+  - name: production needs two
+    change: {paths: [targets/ledger/x], environments: [prod], types: [memory], author: alice}
+    approvals: [bob, grace]
+    expect: accept
+    rules: [base, prod]
+  - name: one is not enough
+    change: {paths: [targets/ledger/x], environments: [prod], types: [memory], author: alice}
+    approvals: [EXTRA]
+    expect: hold
+    codes: [threshold]
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "policies").mkdir()
+    (tmp_path / "policies/approval.yaml").write_bytes(estate.policy_blob())
+    (tmp_path / "policies/approval_test.yaml").write_text(CASES.replace("EXTRA", "bob"))
+    return tmp_path
+
+
+def test_a_path_is_explained_from_the_policy_in_force_and_the_targets_document(tmp_path: Path) -> None:
+    bank = Workspace(tmp_path)
+    told = bank.here("policy", "explain", "targets/hello/vm.yaml", "--author", "alice", "-o", "json")
+    assert told.code == 0, told.err
+    document = json.loads(told.out)
+    assert document["rules"][0]["paths"] == ["targets/hello/vm.yaml"]
+    assert all("alice" not in each["may"] for each in document["slots"])
+    assert "needs" in bank.here("policy", "explain", "targets/hello/vm.yaml").out
+
+
+def test_a_file_is_explained_with_what_is_said_of_the_target(folder: Path) -> None:
+    file = folder / "policies/approval.yaml"
+    told = workspace.run(
+        *("policy", "explain", "/targets/ledger/x", "--file", file, "--environment", "prod", "--type", "memory"),
+        cwd=folder,
+    )
+    assert told.code == 0, told.err
+    assert told.out.splitlines() == [
+        "rule base: 1 of sre (A2) for targets/ledger/x",
+        "rule prod: 2 of sre (A2) for targets/ledger/x",
+        "needs 2 of sre (A2): alice, bob, grace, heidi",
+    ]
+    assert workspace.run("policy", "explain", "x", "--file", file, "--author", "nobody", cwd=folder).code == 2
+
+
+def test_the_cases_beside_a_policy_are_tried(folder: Path) -> None:
+    tried = workspace.run("policy", "test", cwd=folder)
+    assert (tried.code, tried.out.splitlines()) == (0, ["holds: production needs two", "holds: one is not enough"])
+    (folder / "policies/approval_test.yaml").write_text(CASES.replace("EXTRA", "bob, heidi"))
+    tried = workspace.run("policy", "test", "-o", "json", cwd=folder)
+    assert tried.code == 2
+    assert [each["holds"] for each in json.loads(tried.out)["items"]] == [True, False]
+
+
+def test_cases_that_are_not_there_are_a_usage_error(tmp_path: Path) -> None:
+    assert workspace.run("policy", "test", cwd=tmp_path).code == 2
