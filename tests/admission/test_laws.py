@@ -1,12 +1,18 @@
-"""Laws of the judge (trust.md 8, property tests): what may vary, and what never lets a merge in."""
+"""Laws of the judge (trust.md 8, property tests): what may vary, and what never lets a merge in.
+
+RECONCILER_EXAMPLES=2000 looks at so many examples of each; without it a few dozen are enough to keep the suite short.
+"""
 
 from __future__ import annotations
 
 import base64
 import functools
 import json
+import os
 import random
+import time
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import estate, objects, signing
@@ -20,7 +26,8 @@ FILES = {
     "policies/x.rego": b"package x",
 }
 APPROVERS = ("bob", "grace", "carol", "dan", "frank")
-QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+EXAMPLES = int(os.environ.get("RECONCILER_EXAMPLES", "40"))
+QUICK = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 ACCEPT, HOLD = model.Verdict.ACCEPT, model.Verdict.HOLD
 
 
@@ -50,6 +57,62 @@ def test_without_any_one_of_a_minimal_set_it_is_held() -> None:
     _, _, envelopes = accepted()
     for n in range(len(envelopes)):
         assert judge(envelopes[:n] + envelopes[n + 1 :]) is HOLD
+
+
+CHANGES: dict[str, bytes] = {
+    "targets/ledger/resources.yaml": estate.resources(3),
+    "targets/payments/resources.yaml": estate.resources(3),
+    "targets/sandbox/resources.yaml": estate.resources(3),
+    "targets/edge/firewall.yaml": b"{}",
+    "targets/edge/target.yaml": estate.target("edge", "prod", "network")["targets/edge/target.yaml"],
+    "policies/x.rego": b"package x",
+    "README": b"x",
+}
+EVERYBODY = tuple(person for person in estate.PEOPLE if person != "alice")
+
+
+@QUICK
+@given(st.sets(st.sampled_from(sorted(CHANGES)), min_size=1), st.permutations(EVERYBODY))
+def test_a_minimal_set_of_approvals_of_any_change_loses_nothing(paths: set[str], order: list[str]) -> None:
+    """People leave in a random order, as long as it is still accepted; who is left cannot be spared."""
+    bank = changing()
+    merge = bank.merge(bank.branch({path: CHANGES[path] for path in sorted(paths)}))
+    bound = bank.binding(merge)
+    head = bank.store.parents(merge)[1]
+    made = {person: signing.approve(estate.key(person), person, bound) for person in EVERYBODY}
+
+    def verdict(people: list[str]) -> model.Verdict:
+        bank.store._held[head[:12]] = {person: made[person] for person in people}
+        return bank.judge(merge).verdict
+
+    left = list(EVERYBODY)
+    assert verdict(left) is ACCEPT
+    for person in order:
+        fewer = [each for each in left if each != person]
+        if verdict(fewer) is ACCEPT:
+            left = fewer
+    assert left
+    for person in left:
+        assert verdict([each for each in left if each != person]) is HOLD
+
+
+@functools.cache
+def changing() -> estate.Estate:
+    return estate.Estate(estate.targets())
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Jakarta", "America/St_Johns", "Pacific/Chatham"])
+def test_the_zone_of_the_machine_changes_no_verdict(zone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    bank = estate.Estate(estate.targets(), spec={**estate.policy_spec(), "expires": "2026-11-24T12:00:01Z"})
+    merge = bank.change({"targets/sandbox/resources.yaml": estate.resources(2)}, approvers=["bob"])
+    here = bank.judge(merge)
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        assert bank.judge(merge) == here
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 @QUICK
