@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import hashlib
 
 from cryptography import exceptions
@@ -48,6 +49,7 @@ class Verified(model.Value):
     user_verified: bool | None = None
 
 
+@functools.lru_cache(maxsize=512)  # The same commits are judged again at each poll while a history is blocked.
 def verify(payload: bytes, armored: bytes, *, namespace: str) -> Verified | model.Reason:
     """Check the armored signature of a commit over these bytes.
 

@@ -9,20 +9,28 @@ import sqlalchemy as sa
 from reconciler import errors, model
 from reconciler.audit import schema
 
+_LEASE = schema.lease
+_HELD = sa.select(_LEASE).where(_LEASE.c.scope == sa.bindparam("of"))
+_TAKE = _LEASE.insert()
+_KEEP = (
+    _LEASE.update()
+    .where(_LEASE.c.scope == sa.bindparam("of"))
+    .values(epoch=sa.bindparam("new"), holder=sa.bindparam("by"), until=sa.bindparam("to"))
+)
+
 
 def take(connection: sa.Connection, scope: str, holder: str, mine: int, times: tuple[datetime, datetime]) -> int:
     """The epoch under which this holder writes from now on; a new one unless it has held the lease all along."""
     now, until = times
-    lease = schema.lease
-    held = connection.execute(sa.select(lease).where(lease.c.scope == scope)).one_or_none()
-    ends = {"holder": holder, "until": model.print_time(until)}
+    held = connection.execute(_HELD, {"of": scope}).one_or_none()
+    ends = model.print_time(until)
     if held is None:
-        connection.execute(lease.insert().values(scope=scope, epoch=1, **ends))
+        connection.execute(_TAKE, {"scope": scope, "epoch": 1, "holder": holder, "until": ends})
         return 1
     if held.holder != holder and datetime.fromisoformat(held.until) > now:
         raise errors.TransientError("leased", f"{scope} is held by {held.holder} until {held.until}")
     epoch = int(held.epoch) if held.epoch == mine else int(held.epoch) + 1
-    connection.execute(lease.update().where(lease.c.scope == scope).values(epoch=epoch, **ends))
+    connection.execute(_KEEP, {"of": scope, "new": epoch, "by": holder, "to": ends})
     return epoch
 
 

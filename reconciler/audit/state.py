@@ -122,7 +122,8 @@ def fold(state: State, entry: record.Record) -> State:
             | record.Drift()
             | record.Standing()
         ):
-            return _put(state, _fold_target(state.target(event.target), entry, event))
+            known = state.targets.get(event.target)  # None: it was renamed or dropped while its last turn ended.
+            return _put(state, _fold_target(known, entry, event)) if known else state
         case _:
             assert_never(event)
 
@@ -251,12 +252,21 @@ def _rename(state: State, renamed: Mapping[str, str]) -> State:
                 "decisions": tuple(sorted({*was.decisions, *now.decisions})),
                 "heads": {**was.heads, **now.heads},
                 "standing": None,
+                "open": _in_folder(was.open, old),
                 **versions,
             }
         )
         left = {name: each for name, each in state.targets.items() if name != old}
         state = _put(state.model_copy(update={"targets": left}), taken)
     return state
+
+
+def _in_folder(opened: model.Deployment | None, folder: str) -> model.Deployment | None:
+    """What was being written when the target was renamed is settled and superseded under its new name."""
+    if opened is None or opened.wanted.folder:
+        return opened
+    wanted = opened.wanted.model_copy(update={"folder": folder})
+    return opened.model_copy(update={"wanted": wanted})
 
 
 def _move(target: Target, merge: Merge, seq: int, digest: model.Digest | None) -> Target:
@@ -390,9 +400,7 @@ def _fold_outcome(target: Target, entry: record.Record, event: record.Outcome) -
 def _fail(target: Target, ended: model.Deployment, entry: record.Record) -> Target:
     """A change that failed stays failed. A drift correction is tried again with back-off: its state was healthy here."""
     if ended.cause is not model.Cause.DRIFT:
-        return target.model_copy(
-            update={"failed": target.failed | {ended.wanted.digest}, "failure": ended.reasons}
-        )
+        return target.model_copy(update={"failed": target.failed | {ended.wanted.digest}, "failure": ended.reasons})
     wait = timedelta(seconds=min(30 * 2**target.retries, 3600))
     return target.model_copy(update={"retry": entry.at + wait, "retries": target.retries + 1})
 

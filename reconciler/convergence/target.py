@@ -17,6 +17,7 @@ Brakes = Callable[[model.Wanted, state.Target], deciding.Brakes]
 Recheck = Callable[[str, model.Version], model.ValidationResult]
 
 PAUSE_S = 60.0  # Between turns of a target that has no state to look at.
+LEASE_MARGIN_S = 60.0  # A write ends while its lease still has this long to go; less than half gone is not renewed.
 KEYS_NAMED = 100  # Of a drift; the count is exact.
 
 
@@ -279,6 +280,7 @@ class DeploymentTarget:
             before=known.confirmed or known.before or model.Version(revision=None, digest=there.digest),
         )
         evidence = (write.plan.canonical(), there.canonical())
+        self._log.lease(f"target:{self.name}", for_s=2 * (wanted.deadlines.stage_s + LEASE_MARGIN_S))
         permit = self._log.permit(intent, evidence=evidence, deadline_s=wanted.deadlines.stage_s)
         results = self._ask(lambda: self._driver(wanted).apply(wanted, write.stage, permit))
         if isinstance(results, model.Reason) or any(r.effect is model.Effect.UNKNOWN for r in results):

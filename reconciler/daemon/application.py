@@ -184,7 +184,11 @@ class Application:
         return self._previews.run_gates(head)
 
     def operate(self, verb: Verb, target: str, *, actor: str, reason: str) -> None:
-        if verb == "drop" and not self.state().target(target).released:
+        known = self.state().target(target)
+        if verb == "drop" and known.open:
+            fix = "wait until it has closed: `reconciler get deployments`"
+            raise errors.ConfigError("busy", f"a deployment of {target} is open", where=target, fix=fix)
+        if verb == "drop" and not known.released:
             fix = "mode: absent takes a target down; removing its folder releases it"
             raise errors.ConfigError("not_released", f"{target} is not released", where=target, fix=fix)
         self.core.audit.lease("watch")

@@ -96,7 +96,7 @@ class Core:
                 case "watch":
                     return self.judge(), self.settings.poll_s
                 case "clear":
-                    self.audit.lease("watch")
+                    self.audit.lease("watch", for_s=2 * (self.settings.suite_s + targets.LEASE_MARGIN_S))
                     return None, clearing.clear(model.Oid(rest), self.repository, self.audit, self.suite)
                 case _:
                     return self.target(rest).turn()
@@ -193,10 +193,10 @@ class Core:
         """Why what is about to be written for the first time may not be, by what was said since it was accepted."""
         if known.open or not known.heads or (known.confirmed and known.confirmed.digest == wanted.digest):
             return ()
-        question = (known.decisions, self.fetches.last)
+        behind = tuple(seq for seq in known.decisions if seq <= known.decision)
+        question = (behind, self.fetches.last)
         kept = self._said.get(known.name)
         if kept is None or kept[0] != question:
-            behind = (seq for seq in known.decisions if seq <= known.decision)
             kept = (question, tuple(reason for seq in behind for reason in self._taken_back(seq)))
             self._said[known.name] = kept
         return kept[1]
@@ -260,6 +260,8 @@ def due(entry: record.Record, after: state.State) -> list[str]:
         case record.Outcome() | record.Confirmed():
             held = (t for t in after.targets.values() if t.standing and t.standing.code == "dependency")
             names = [f"target:{t.name}" for t in held]
+        case record.Standing(code="dependency") as event:  # What it waits for may have come while this was written.
+            names = [f"target:{event.target}"]
         case record.Operator() as event:
             names = [f"target:{event.target}"]
         case _:

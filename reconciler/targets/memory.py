@@ -54,6 +54,7 @@ class World:
     epoch: int = 0  # the newest that was seen: an older permit is refused
     armed: Armed | None = None
     reverted: str | None = None
+    name: str = ""  # of its target: no two targets hold the same thing
     fault: Callable[[str], None] = lambda _point: None
 
     def expire(self) -> None:
@@ -88,7 +89,7 @@ class World:
             self.orders.pop(key, None)
         else:
             self.values[key], self.orders[key] = value, order
-            self.identities.setdefault(key, f"id-{self.written}")
+            self.identities.setdefault(key, f"{self.name}/{self.written}")
         self.changed()
 
     def changed(self) -> None:
@@ -264,6 +265,7 @@ class Memory:
     def _world(self, wanted: model.Wanted) -> World:
         formerly = (wanted.folder or wanted.formerly) if isinstance(wanted, model.Desired) else ""
         world = self._worlds(wanted.target, formerly)
+        world.name = world.name or wanted.target
         if "" in world.unreachable:
             raise errors.TransientError("unreachable", "nobody answers")
         if self._now and world.armed and world.armed.until and world.armed.until <= self._now():
