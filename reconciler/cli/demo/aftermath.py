@@ -42,17 +42,10 @@ def rolled_back(stage: Stage) -> None:
 def killed(stage: Stage) -> None:
     alice, bob, heidi = (stage.people[name] for name in ("alice", "bob", "heidi"))
     names = [f"conf.d/account-{number:02}.conf" for number in range(FILES)]
-    entries = [
-        f'  - {{path: {name}, content: "account = {n}\\n", mode: "0644"'
-        + (f", after: [{names[n - 1]}]}}" if n else "}")
-        for n, name in enumerate(names)
-    ]
     document = f"targets/{LEDGER}/vm.yaml"
     bob.branches("accounts")
-    kept = (bob.clone / document).read_text().replace('"0666"', '"0644"')
-    head = bob.commits_here(
-        "accounts", f"ledger-config: {FILES} accounts", {document: kept + "\n".join(entries) + "\n"}
-    )
+    mended = (bob.clone / document).read_text().replace('"0666"', '"0644"')
+    head = bob.commits_here("accounts", f"ledger-config: {FILES} accounts", {document: mended + _chain(names)})
     people.approve(head, [alice, heidi])
     merge = bob.merges_by_hand("accounts", "-S")
 
@@ -73,11 +66,14 @@ def killed(stage: Stage) -> None:
     expect(stage, f"the same deployment went on and is {row['outcome']}", holds=row["id"] == deployment)
     applied = alice.types("reconciler", "audit", "query", "--deployment", deployment, "--type", "applied")
     stage.teller.came("\n".join(applied.splitlines()[-2:]))
-    changed = _changed(stage, deployment)
-    once = {key for key, times in changed.items() if times == 1}
-    keys = {f"file//{name}" for name in names}
-    expect(stage, f"the log: {len(once)} keys CHANGED once, none twice", holds=keys <= once and once == set(changed))
-    untouched = all(_written(stage, name) == kept for name, kept in written.items())
+    changed, found = _written_by_log(stage, deployment)
+    times = changed + found
+    expect(
+        stage,
+        f"the log: {len(changed)} keys CHANGED, {len(found)} found written after the kill, none of them twice",
+        holds=set(times.values()) == {1} and set(times) == {f"file//{name}" for name in names},
+    )
+    untouched = all(_written(stage, name) == before for name, before in written.items())
     expect(stage, f"the {len(written)} files from before were not touched again", holds=untouched)
 
 
@@ -96,6 +92,15 @@ def tampered(stage: Stage) -> None:
     expect(stage, f"it names record {seq}", holds=f"{seq}" in said.splitlines()[0])
 
 
+def _chain(names: list[str]) -> str:
+    """Entries of `files`, each after the one before."""
+    lines = []
+    for number, name in enumerate(names):
+        after = f", after: [{names[number - 1]}]" if number else ""
+        lines.append(f'  - {{path: {name}, content: "account = {number}\\n", mode: "0644"{after}}}\n')
+    return "".join(lines)
+
+
 def _deployments(stage: Stage, merge: str) -> list[Row]:
     return [row for row in stage.daemon.rows("/deployments", target=LEDGER) if row["revision"] == merge]
 
@@ -106,11 +111,14 @@ def _written(stage: Stage, name: str) -> tuple[int, int]:
     return found.st_ino, found.st_mtime_ns
 
 
-def _changed(stage: Stage, deployment: str) -> Counter[str]:
-    """How often the log says that each key was changed."""
-    found: Counter[str] = Counter()
+def _written_by_log(stage: Stage, deployment: str) -> tuple[Counter[str], Counter[str]]:
+    """How often each key was CHANGED; and found written, where the daemon was killed before it could record that."""
+    changed, found = Counter[str](), Counter[str]()
     for entry in stage.daemon.records("applied", deployment=deployment):
         event = entry["event"]
-        results = event.get("results") if isinstance(event, dict) else None
-        found.update(str(each["key"]) for each in reading.listed(results) if each["effect"] == "CHANGED")
-    return found
+        if not isinstance(event, dict):
+            continue
+        changed.update(str(each["key"]) for each in reading.listed(event["results"]) if each["effect"] == "CHANGED")
+        if event["recovered"] and isinstance(event["owned"], dict):
+            found.update(key for key, identity in event["owned"].items() if identity)
+    return changed, found
