@@ -15,7 +15,7 @@ class ApprovalList(document.Document):
 
 def show(head: str, where: clone.Place, output: options.Output) -> int:
     with clone.opened(where) as here:
-        found = candidates.find(here, here.resolve(head))
+        found = candidates.find(here, here.resolve(head), landed=True)
     items = tuple(approval for row in revisions.judged([found.judged.decision]).items for approval in row.approvals)
     printing.emit(ApprovalList(items=items).model_dump(mode="json", by_alias=True), output, _table)
     return exit_codes.FINE

@@ -66,7 +66,7 @@ def approve(  # noqa: PLR0913 - one option for each field of a statement
     decision: statement.Decision = "reject" if reject else "revoke" if revoke else "approve"
     wish = _Wish(decision, model.Digest(revoke) if revoke else None, said, ack_manual_merge, expires)
     with clone.opened(clone.Place(place, remote, ref), after=after) as here:
-        found = candidates.find(here, here.resolve(head))
+        found = candidates.find(here, here.resolve(head), landed=wish.decision != "approve")
         rules = policy.read_policy(here.repository, found.base)
         for line in describe(here, found, rules):
             printing.out(line)

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 from reconciler import errors, model
 from reconciler.admission import judging
-from reconciler.cli import clone
+from reconciler.cli import clone, fetching
 from reconciler.daemon import clock, merged
 from reconciler.git import repository
 
 _PARENTS = 2
+_LOOKED_BACK = 500  # merges
+_TAKEN_BACK = {"rejected", "approval_revoked"}
 
 
 @dataclass(frozen=True)
@@ -37,23 +39,50 @@ class Walked:
     judged: tuple[judging.Judged, ...]  # of those
 
 
-def find(here: clone.Clone, commit: model.Oid) -> Candidate:
+def find(here: clone.Clone, commit: model.Oid, *, landed: bool = False) -> Candidate:
     """A merge is known by its place: its first parent is on the watched branch, at or after the last accepted commit.
+
+    `landed`: also one that was let in already.
 
     Raises: what the repository raises for objects that are missing.
     """
     chain = _chain(here)
     parents = _parents(here, commit)
+    fetching.approvals_of(here, *parents[1:], commit)
     if len(parents) == _PARENTS and parents[0] in {here.base, *chain}:
         return _merge(here, commit, chain[: chain.index(parents[0]) + 1] if parents[0] in chain else ())
     for number, oid in enumerate(chain):  # A head that was merged, and whose merge still waits.
         if _parents(here, oid)[1:] == (commit,):
             return _merge(here, oid, chain[:number])
+    if landed and (before := _landed(here, commit)):
+        return before
     judged = judging.examine_head(here.repository, commit, here.known, terms=here.terms, now=clock.SystemClock().now())
     after: model.Tree = {}
     if judged.effect is not None:
         after = merged.Merged(here.repository, commit, here.base).tree(commit)
     return Candidate(commit, here.base, judged, after, merged=False)
+
+
+def _landed(here: clone.Clone, commit: model.Oid) -> Candidate | None:
+    """A merge that was let in, or its head: who takes an approval back speaks of it as it was judged then.
+
+    A recovery merge is none of these: what it was judged from does not stand beside it, and no approval fits without.
+    """
+    if here.repository.brought_in(commit, here.base):
+        return None
+    oid = here.base
+    for _ in range(_LOOKED_BACK):
+        parents = _parents(here, oid)
+        if not parents:
+            return None
+        if len(parents) == _PARENTS and commit in {oid, parents[1]}:
+            fetching.approvals_of(here, parents[1])
+            found = _merge(here.at(parents[0]), oid, ())
+            decision = found.judged.decision
+            fits = decision.verdict is model.Verdict.ACCEPT or {r.code for r in decision.reasons} & _TAKEN_BACK
+            return found if fits else None
+        oid = parents[0]
+    return None
 
 
 def walk(here: clone.Clone, chain: tuple[model.Oid, ...]) -> Walked:
@@ -66,6 +95,16 @@ def walk(here: clone.Clone, chain: tuple[model.Oid, ...]) -> Walked:
         else:
             passed, found = (*passed, oid), (*found, judged)
     return Walked(base, passed, found)
+
+
+def heads(here: clone.Clone, tip: model.Oid) -> tuple[model.Oid, ...]:
+    """What the merges up to this one, after the last accepted commit, bring in."""
+    try:
+        return tuple(
+            oid for merge in here.repository.first_parents(tip, here.base) for oid in _parents(here, merge)[1:]
+        )
+    except errors.PermanentError:  # No descendant: the walk says so.
+        return ()
 
 
 def chain(here: clone.Clone) -> tuple[model.Oid, ...]:

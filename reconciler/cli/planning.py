@@ -80,9 +80,11 @@ def run(
     document = _ask("/gates/run", where, head, config_file)
     if document is None:
         document = _document(gate_views.just_run(_run(where, head)))
-    printing.emit(document, output, reading.gates)
-    passed = [each.get("outcome") == "PASS" for each in printing.items(document)]
-    return exit_codes.FINE if passed and all(passed) else exit_codes.GATE
+    printing.emit(document, output, reading.gates_run)
+    outcomes = [each.get("outcome") for each in printing.items(document)]
+    if not outcomes:  # `schema` and `rollback` run for every target that is touched.
+        printing.say("no target is touched: no gate runs")
+    return exit_codes.FINE if all(outcome == "PASS" for outcome in outcomes) else exit_codes.GATE
 
 
 def _ask(path: str, where: clone.Place, head: str, config_file: Path | None) -> dict[str, JsonValue] | None:

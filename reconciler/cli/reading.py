@@ -175,6 +175,21 @@ gates = _table(
     ],
 )
 
+
+def gates_run(document: printing.Document) -> None:
+    """The outcomes, then every finding on a line of its own: it names a place in a file, and the way to mend it."""
+    printing.grid(
+        ["REVISION", "CHECK", "OUTCOME", "TARGETS", "MS"],
+        (
+            [_short(g.get("revision")), *(_text(g.get(name)) for name in ("check", "outcome", "targets", "durationMs"))]
+            for g in printing.items(document)
+        ),
+    )
+    for each in printing.items(document):
+        for finding in listed(each.get("findings")):
+            printing.out(f"{_text(each.get('check'))}: {printing.reason(finding)}")
+
+
 _drift = _table(
     ["TARGET", "KEY", "ACTION", "WHO", "FIGHTING"],
     lambda d: [_text(d.get(name)) for name in ("target", "key", "action", "who", "fighting")],
@@ -202,7 +217,7 @@ def plans(document: printing.Document) -> None:
         state = (
             "nothing to write"
             if plan.get("empty")
-            else f"{len(steps)} steps"
+            else f"{len(steps)} step{'' if len(steps) == 1 else 's'}"
             if plan.get("contacted")
             else "not contacted"
         )
@@ -246,7 +261,7 @@ def _trace(document: printing.Document) -> None:
         printing.out(
             f"  {_text(document.get('action'))} by deployment {_text(deployment.get('id'))}: {outcome} at {_text(deployment.get('ended'))}"
         )
-    for merge in listed(document.get("merges")):
+    for merge in listed(document.get("merges")) if document.get("owned") or deployment else ():
         printing.out(
             f"  merge {_text(merge.get('revision'))} of {_text(merge.get('head'))}: {_text(merge.get('verdict'))}"
         )

@@ -14,7 +14,7 @@ from pydantic import JsonValue
 from reconciler import config, errors, model, redact
 from reconciler.admission import judging
 from reconciler.audit import record, state
-from reconciler.cli import clone, exit_codes, options, printing, reading, session
+from reconciler.cli import candidates, clone, exit_codes, fetching, options, printing, reading, session
 from reconciler.daemon import clock
 from reconciler.views import revisions
 
@@ -93,8 +93,11 @@ def show(document: printing.Document) -> None:
 
 def _judge(here: clone.Clone, head: str, tip: str, after: str) -> tuple[record.Decision, ...]:
     if head:
-        return (examine(here, here.resolve(head)).decision,)
+        commit = here.resolve(head)
+        fetching.approvals_of(here, commit)
+        return (examine(here, commit).decision,)
     end = here.resolve(tip) if tip else here.tip()
+    fetching.approvals_of(here, *candidates.heads(here, end))
     if not here.remote and not after and end == here.base:
         if config.find(None, os.environ) is not None:
             return walk(here.at(model.Oid(tip_of_daemon(None))), end)
