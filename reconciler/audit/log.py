@@ -138,12 +138,22 @@ class Log:
         """
         return self._append(events, evidence, actor).state
 
-    def permit(self, intent: record.Intent, *, evidence: Iterable[bytes] = (), deadline_s: float) -> model.Permit:
+    def permit(
+        self,
+        intent: record.Intent,
+        *,
+        evidence: Iterable[bytes] = (),
+        deadline_s: float,
+        still: Callable[[state.State], bool] = lambda _: True,
+    ) -> model.Permit:
         """Record an intent and return the leave to write it: there is no other way to a Permit.
 
-        Raises: as `append`.
+        `still`: whether it was decided on what is true now; asked in the transaction that records it, because an operator,
+        or another process, may have said something since.
+
+        Raises: TransientError(stale) where it was not, and nothing was recorded; else as `append`.
         """
-        kept = self._append((intent,), evidence, "daemon").records[-1]
+        kept = self._append((intent,), evidence, "daemon", still=still).records[-1]
         return model.Permit(deployment=intent.deployment, epoch=kept.epoch, seq=kept.seq, deadline_s=deadline_s)
 
     def records(self, *, after: int = -1, before: int | None = None) -> Iterator[record.Record]:
@@ -229,11 +239,20 @@ class Log:
                     lease.give_back(connection, scope, epoch, self._clock.now())
             self._dead = "it was closed"
 
-    def _append(self, events: Sequence[record.Event], evidence: Iterable[bytes], actor: str) -> _Writing:
+    def _append(
+        self,
+        events: Sequence[record.Event],
+        evidence: Iterable[bytes],
+        actor: str,
+        *,
+        still: Callable[[state.State], bool] = lambda _: True,
+    ) -> _Writing:
         with self._lock:
             with self._transaction() as connection:
-                written = self._write(connection, self._catch_up(connection), events, actor)
-                _keep_evidence(connection, evidence)
+                start = self._catch_up(connection)
+                true = still(start.state)
+                written = self._write(connection, start, events, actor) if true else start
+                _keep_evidence(connection, evidence if true else ())
                 caches = written.chain.size - self._cached >= CACHE_EVERY
                 if caches:
                     self._save_fold(connection, written)
@@ -241,6 +260,8 @@ class Log:
                 self._cached = written.chain.size
             after = self._publish(written)
         self._tell(written.records, after)
+        if not true:
+            raise errors.TransientError("stale", "it was decided on what is no longer so")
         return written
 
     @contextmanager

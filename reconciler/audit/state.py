@@ -47,12 +47,18 @@ class Target(model.Value):
     strayed: bool = False  # something other than `confirmed` was written since
     past: Mapping[model.Digest, model.Time] = {}  # every state that was its confirmed one, and until when
     owned: Mapping[model.Key, str] = {}
-    created: frozenset[model.Key] = frozenset()  # since it was confirmed, or by what an operator undoes
+    created: frozenset[model.Key] = frozenset()  # since it was confirmed
+    undone: frozenset[model.Key] = frozenset()  # created by what an operator undoes, while that is pinned
     adopted: Mapping[model.Key, model.Digest] = {}  # since it was confirmed: the snapshot that shows it as it was
     corrections: tuple[tuple[model.Key, model.Time], ...] = ()  # of drift, within FIGHT_WITHIN of the last one
     fighting: frozenset[model.Key] = frozenset()  # corrected too often: somebody else writes them too
     drift: record.Drift | None = None
     standing: record.Standing | None = None
+
+    def free(self, wanted: model.Digest) -> frozenset[model.Key]:
+        """What may be deleted on the way to this state without spending the budget: we made it, and it was never confirmed."""
+        pinned = self.pinned is not None and self.pinned.pin is not None and self.pinned.pin.digest == wanted
+        return self.created | self.undone if pinned else self.created
 
 
 class Merge(model.Value):
@@ -295,8 +301,8 @@ def _fold_operator(state: State, target: Target, event: record.Operator) -> Stat
         case "resume":
             return _put(state, target.model_copy(update={"suspended": None}))
         case "rollback":
-            created = target.created | (target.last.created if target.last else frozenset())
-            return _put(state, target.model_copy(update={"pinned": event, "created": created}))
+            undone = target.last.created if target.last else frozenset()
+            return _put(state, target.model_copy(update={"pinned": event, "undone": undone}))
         case "reconcile":
             again = {r: m.model_copy(update={"results": ()}) for r, m in state.pending.items() if r == target.waiting}
             tried = target.model_copy(
@@ -374,7 +380,7 @@ def _fold_applied(target: Target, entry: record.Record, event: record.Applied) -
                     "refused": deployment.refused + refused,
                     "created": (deployment.created | made) - lost,
                     "fruitless": 0 if event.owned else deployment.fruitless + 1,
-                    "deleted": deployment.deleted + len(lost - target.created),
+                    "deleted": deployment.deleted + len(lost - target.free(deployment.wanted.digest)),
                 }
             ),
         }

@@ -40,7 +40,7 @@ COMMANDS = {
     "merge": _Place("merging", "Make the signed merge of a head."),
     "recover": _Place("recovering", "Prepare the merge that gets a blocked history going again."),
     "suspend": _Place("operating", "Leave a target alone until it is resumed."),
-    "resume": _Place("operating", "End a suspension or a pin."),
+    "resume": _Place("operating", "End a suspension."),
     "reconcile": _Place("operating", "Look now, and try again what failed here."),
     "rollback": _Place("operating", "Prepare the revert of a deployment, or pin the state before it at once."),
     "target": _Place("operating", "Drop a target that is released."),

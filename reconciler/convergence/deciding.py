@@ -175,7 +175,7 @@ def guards(
         owned=known.owned,
         acknowledged=wanted.acknowledged if cause is model.Cause.CHANGE else by_operator,
         deleted=known.open.deleted if known.open else 0,
-        created=known.created,
+        created=known.free(wanted.state.digest),
         adopted=frozenset(known.adopted) if cause is model.Cause.ROLLBACK else frozenset(),
         claimed=claimed,
     )

@@ -170,7 +170,8 @@ class DeploymentTarget:
         self._log.lease(f"target:{self.name}")
         if self.name not in self._log.state.targets:  # Dropped: a record about it would bring it back.
             return deciding.Stand("released"), PAUSE_S
-        known = self._log.state.target(self.name)
+        then = self._log.state
+        known = then.target(self.name)
         goal = deciding.wanted_now(known)
         if isinstance(goal, deciding.Stand) and not known.open:
             self._stand(known, goal)
@@ -186,7 +187,7 @@ class DeploymentTarget:
         self.last, self.last_plan = look, planning.make_plan(wanted.state, look, _guards(wanted, known, brakes))
         move = deciding.decide(wanted, known, look, brakes, now=self._around.clock.now())
         self._report_drift(wanted.state, known, self.last_plan)
-        move = self._act(wanted.state, known, look, move)
+        move = self._act(wanted.state, then, look, move)
         return move, self._soon_s(move, wanted.state)
 
     def close(self) -> None:
@@ -235,11 +236,15 @@ class DeploymentTarget:
         unknown = model.Health.UNKNOWN
         return model.Look(observations=(), fingerprint=model.Digest(""), health=unknown, errors={model.Key(""): look})
 
-    def _act(self, wanted: model.Wanted, known: state.Target, look: model.Look, move: deciding.Move) -> deciding.Move:
+    def _act(self, wanted: model.Wanted, then: state.State, look: model.Look, move: deciding.Move) -> deciding.Move:
         """Do what was decided; the only function that writes to a target or moves its part of the log."""
+        known = then.target(self.name)
         match move:
             case deciding.Write():
-                self._write(wanted, known, look, move)
+                try:
+                    self._write(wanted, then, look, move)
+                except errors.TransientError:  # Something was said since this turn began: look and decide anew.
+                    return deciding.Wait(0)
             case deciding.Settle() if known.open:
                 owned = _owned_by_look(known.open.unsettled, look)
                 settled = record.Applied(
@@ -257,8 +262,12 @@ class DeploymentTarget:
                 pass
         return move
 
-    def _write(self, wanted: model.Wanted, known: state.Target, look: model.Look, write: deciding.Write) -> None:
-        """Intent, then write, then what became of it. Nothing between the three may fail silently."""
+    def _write(self, wanted: model.Wanted, then: state.State, look: model.Look, write: deciding.Write) -> None:
+        """Intent, then write, then what became of it. Nothing between the three may fail silently.
+
+        Raises: TransientError(stale) before anything was written, when the log moved on under the decision.
+        """
+        known = then.target(self.name)
         there = model.Snapshot(
             target=self.name,
             kind=wanted.kind,
@@ -281,7 +290,12 @@ class DeploymentTarget:
         )
         evidence = (write.plan.canonical(), there.canonical())
         self._log.lease(f"target:{self.name}", for_s=2 * (wanted.deadlines.stage_s + LEASE_MARGIN_S))
-        permit = self._log.permit(intent, evidence=evidence, deadline_s=wanted.deadlines.stage_s)
+        permit = self._log.permit(
+            intent,
+            evidence=evidence,
+            deadline_s=wanted.deadlines.stage_s,
+            still=lambda now: (now.halted, _decisive(now.target(self.name))) == (then.halted, _decisive(known)),
+        )
         results = self._ask(lambda: self._driver(wanted).apply(wanted, write.stage, permit))
         if isinstance(results, model.Reason) or any(r.effect is model.Effect.UNKNOWN for r in results):
             return  # A write may have landed: the next turn settles it by looking.
@@ -374,6 +388,11 @@ class DeploymentTarget:
         if until is None:
             return soon
         return min(soon, max(1.0, (until - self._around.clock.now()).total_seconds()))
+
+
+def _decisive(known: state.Target) -> state.Target:
+    """What a decision to write rests on; what is only told to people is left out."""
+    return known.model_copy(update={"drift": None, "standing": None})
 
 
 def _guards(wanted: admitted.Admitted, known: state.Target, brakes: deciding.Brakes) -> planning.Guards:

@@ -126,9 +126,16 @@ class Log(log.Log):
         self.fault(f"after {events[0].type}")
         return after
 
-    def permit(self, intent: record.Intent, *, evidence: Iterable[bytes] = (), deadline_s: float) -> model.Permit:
+    def permit(
+        self,
+        intent: record.Intent,
+        *,
+        evidence: Iterable[bytes] = (),
+        deadline_s: float,
+        still: Callable[[state.State], bool] = lambda _: True,
+    ) -> model.Permit:
         self.fault("before intent")
-        permit = super().permit(intent, evidence=evidence, deadline_s=deadline_s)
+        permit = super().permit(intent, evidence=evidence, deadline_s=deadline_s, still=still)
         self.fault("after intent")
         return permit
 
