@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from support import logs
+
 from reconciler.audit import record, state
 from reconciler.daemon import core
-from support import logs
 
 
 def test_a_target_that_begins_to_wait_for_another_looks_once_more() -> None:
