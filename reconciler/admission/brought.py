@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from reconciler import model, ports
-from reconciler.admission import commit, effect, openpgp, patterns, policy, signature, statement, tree
+from reconciler.admission import commit, effect, openpgp, packets, patterns, policy, signature, statement, tree
 from reconciler.audit import record
 
 MAX_COMMITS = 10_000
@@ -98,7 +98,7 @@ def verify(parsed: commit.Commit, unsigned: str, judge: Judge) -> signature.Veri
     """Whose key signed this commit; `unsigned` is the code for none."""
     if parsed.signature is None:
         return model.Reason(code=unsigned, message="it is not signed", where=parsed.id, fix="sign it: git commit -S")
-    if parsed.signature.startswith(openpgp.BEGIN):
+    if parsed.signature.startswith(packets.BEGIN):
         asked = openpgp.Judge(judge.rules.openpgp_keys, judge.verifier, judge.at)
         found = openpgp.verify(parsed.payload, parsed.signature, asked)
     else:

@@ -11,7 +11,7 @@ import hashlib
 import re
 
 from reconciler import model
-from reconciler.admission import openpgp, signature
+from reconciler.admission import packets, signature
 
 MAX_BYTES = 1 << 16
 MAX_TIMESTAMP = 1 << 40
@@ -167,6 +167,6 @@ class _Header:
 
 
 def _is_armor(text: bytes) -> bool:
-    if text.startswith(openpgp.BEGIN):
-        return openpgp.dearmor(text) is not None
+    if text.startswith(packets.BEGIN):
+        return packets.dearmor(text) is not None
     return isinstance(signature.dearmor(text), bytes)

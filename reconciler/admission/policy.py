@@ -18,7 +18,7 @@ from typing import Annotated, Literal
 import pydantic
 
 from reconciler import documents, errors, model, ports, strict_yaml
-from reconciler.admission import calendar, openpgp, patterns, reach, signature
+from reconciler.admission import calendar, packets, patterns, reach, signature
 
 PATH = "policies/approval.yaml"
 META_PATHS = "/policies/**"
@@ -243,14 +243,14 @@ class Policy(PolicySpec):
         return found
 
     @functools.cached_property
-    def openpgp_keys(self) -> Mapping[str, openpgp.Key]:
+    def openpgp_keys(self) -> Mapping[str, packets.Key]:
         """By primary fingerprint. One that cannot be read is nobody's: the linter lets none of these in."""
         listed = [key for person in self.people.values() for key in person.keys]
         listed += [key for robot in self.robots.values() for key in robot.keys]
-        found: dict[str, openpgp.Key] = {}
+        found: dict[str, packets.Key] = {}
         for key in (key for key in listed if key.is_openpgp):
             with contextlib.suppress(errors.ConfigError):
-                read = openpgp.parse_key(key.public)
+                read = packets.parse_key(key.public)
                 found[read.fingerprint] = read
         return found
 
@@ -360,5 +360,5 @@ def _parse(blob: bytes) -> Policy:
 def fingerprint(key: Key) -> str:
     """What the `id` of a key must be. Raises: ConfigError(key | weak_alg)."""
     if key.is_openpgp:
-        return openpgp.read_key(key.public).fingerprint
+        return packets.read_key(key.public).fingerprint
     return signature.key_id(f"{key.type} {key.public}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler import errors, model, ports
-from reconciler.admission import openpgp, signature
+from reconciler.admission import openpgp, packets, signature
 
 SIGNER = "08F3B0129E54B5378F5DEB12C259928A05F2468F"
 OTHER = "3AAB02C7444D0F920F9D612BCF6E7B189271143A"
-KEYS = {SIGNER: openpgp.Key(SIGNER, b"", frozenset({SIGNER}))}
+KEYS = {SIGNER: packets.Key(SIGNER, b"", frozenset({SIGNER}))}
 SEEN = datetime(2026, 11, 24, tzinfo=UTC)
 CONSIDERED = f"KEY_CONSIDERED {SIGNER} 0"
 SIG_ID = "SIG_ID 2p7St0znRrIBzbPbCs6gpZL7hdM 2026-11-24 1795522328"
@@ -125,13 +126,24 @@ def old(tag: int, body: bytes) -> bytes:
     return bytes((0x80 | tag << 2, len(body))) + body
 
 
-FINE = b"\4\0\x16\x08rest"
+ISSUER = b"\x09\x10" + bytes.fromhex(SIGNER[-16:])
+NUMBERS = b"\0\x01\x01\0\x02\x03"
+
+
+def body(unhashed: bytes = ISSUER, numbers: bytes = NUMBERS, start: bytes = b"\4\0\x16\x08") -> bytes:
+    return start + b"\0\x02\x01\x02" + len(unhashed).to_bytes(2, "big") + unhashed + b"xx" + numbers
+
+
+FINE = body()
 
 
 @pytest.mark.parametrize("framed", [packet, old])
-def test_a_signature_of_an_allowed_kind_is_asked_about(framed: object) -> None:
-    make = packet if framed is packet else old
-    assert openpgp.look_at(make(2, FINE)) is None
+def test_a_signature_of_an_allowed_kind_is_asked_about(framed: Callable[[int, bytes], bytes]) -> None:
+    by_fingerprint = b"\x16\x21\x04" + bytes.fromhex(SIGNER)
+    for unhashed, issuers in ((ISSUER, {SIGNER[-16:]}), (b"", set()), (by_fingerprint, {SIGNER})):
+        found = packets.look_at(framed(2, body(unhashed)))
+        assert isinstance(found, packets.Signature)
+        assert set(found.issuers) == issuers
 
 
 @pytest.mark.parametrize(
@@ -142,10 +154,19 @@ def test_a_signature_of_an_allowed_kind_is_asked_about(framed: object) -> None:
         (packet(6, FINE), "sig_invalid"),
         (packet(2, b"\3" + FINE[1:]), "sig_invalid"),
         (packet(2, b"\6" + FINE[1:]), "sig_invalid"),
-        (packet(2, b"\4\1\x16\x08"), "sig_invalid"),
-        (packet(2, b"\4\0\x16\x02"), "weak_alg"),
-        (packet(2, b"\4\0\x11\x08"), "weak_alg"),
+        (packet(2, body(start=b"\4\1\x16\x08")), "sig_invalid"),
+        (packet(2, body(start=b"\4\0\x16\x02")), "weak_alg"),
+        (packet(2, body(start=b"\4\0\x11\x08")), "weak_alg"),
         (packet(2, b"\4"), "weak_alg"),
+        (packet(2, b"\4\0\x16\x08"), "sig_invalid"),
+        (packet(2, body(b"\x05\x14abcd")), "sig_invalid"),
+        (packet(2, body(ISSUER + b"\0")), "sig_invalid"),
+        (packet(2, body(numbers=NUMBERS[:3])), "sig_invalid"),
+        (packet(2, body(numbers=NUMBERS * 2)), "sig_invalid"),
+        (packet(2, body(numbers=b"\0\x02\x01\0\x02\x03")), "sig_invalid"),
+        (packet(2, body(numbers=b"\0\0\0\x02\x03")), "sig_invalid"),
+        (b"\xc2\xff\0\0\0" + bytes((len(FINE),)) + FINE, "sig_invalid"),
+        (b"\x89\0" + bytes((len(FINE),)) + FINE, "sig_invalid"),
         (packet(2, FINE)[:-1], "sig_invalid"),
         (b"", "sig_invalid"),
         (b"\x00", "sig_invalid"),
@@ -154,13 +175,13 @@ def test_a_signature_of_an_allowed_kind_is_asked_about(framed: object) -> None:
     ],
 )
 def test_what_the_packets_say_against_a_signature(blob: bytes, said: str) -> None:
-    reason = openpgp.look_at(blob)
-    assert reason is not None
+    reason = packets.look_at(blob)
+    assert isinstance(reason, model.Reason)
     assert reason.code == said
 
 
 @given(st.binary(max_size=200))
 def test_no_bytes_break_the_packets(blob: bytes) -> None:
-    openpgp.look_at(blob)
+    packets.look_at(blob)
     with pytest.raises(errors.ConfigError):
-        openpgp.read_key(blob.hex())
+        packets.read_key(blob.hex())

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support import objects, signing
 
 from reconciler import model
-from reconciler.admission import commit, openpgp, signature
+from reconciler.admission import commit, packets, signature
 
 Git = Callable[..., bytes]
 
@@ -178,7 +178,7 @@ def pgp(body: bytes, *, crc: bytes | None = None, columns: int = 64, tail: bytes
 
 def test_an_openpgp_armor_has_its_own_form() -> None:
     body = bytes(range(200))
-    crc = openpgp._crc24(body)
+    crc = packets._crc24(body)
     good = [pgp(body), pgp(body, crc=crc), pgp(body, crc=crc, tail=b"\n"), pgp(body, columns=76)]
     bad = [
         pgp(body, crc=b"abc"),
@@ -196,8 +196,8 @@ def test_an_openpgp_armor_has_its_own_form() -> None:
 
 
 def test_the_checksum_of_an_armor_is_that_of_the_standard() -> None:
-    assert openpgp._crc24(b"") == bytes.fromhex("b704ce")
-    assert openpgp._crc24(b"123456789") == bytes.fromhex("21cf02")
+    assert packets._crc24(b"") == bytes.fromhex("b704ce")
+    assert packets._crc24(b"123456789") == bytes.fromhex("21cf02")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import os
+import random
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,12 +14,13 @@ from support import estate, gnupg, parts
 from support.catalogue import ACCEPT, HOLD, LEDGER, REJECT
 
 from reconciler import model
-from reconciler.admission import admit
+from reconciler.admission import admit, openpgp, packets, policy, signature
 from reconciler.audit import record
 from reconciler.git import gpgv
 
 parts.need("gpg", "gpgv")
 
+EXHAUSTIVE = "RECONCILER_EXAMPLES" in os.environ
 Sign = Callable[[bytes], bytes]
 
 
@@ -149,6 +153,28 @@ def test_an_openpgp_key_never_approves(good: gnupg.Key) -> None:
     merge = bank.change_policy(bank_of(good, use=["approve"]).spec)
     assert_refused(bank.judge(merge), "policy_lint")
     assert bank.judge(bank.change_policy(bank_of(good).spec)).verdict is ACCEPT
+
+
+def test_no_flipped_bit_of_a_signature_lets_the_merge_in(gpg: gnupg.Gnupg, good: gnupg.Key) -> None:
+    """Also where the bytes are not under the signature: that would be another commit by nobody."""
+    bank = bank_of(good)
+    unsigned = bank.merge(bank.branch(LEDGER), signer="")
+    payload = bank.store.commit(unsigned)
+    blob = packets.dearmor(gpg.sign(payload, good))
+    assert blob is not None
+    asked = openpgp.Judge(policy.read_policy(bank.store, bank.genesis).openpgp_keys, gpgv.Gpgv(), estate.NOW)
+    assert isinstance(openpgp.verify(payload, armor(blob), asked), signature.Verified)
+    places = range(len(blob) * 8) if EXHAUSTIVE else random.Random(1).sample(range(len(blob) * 8), 60)
+    for bit in places:
+        flipped = bytearray(blob)
+        flipped[bit // 8] ^= 1 << bit % 8
+        assert isinstance(openpgp.verify(payload, armor(bytes(flipped)), asked), model.Reason), bit
+
+
+def armor(blob: bytes) -> bytes:
+    text = base64.b64encode(blob)
+    lines = [text[at : at + 64] for at in range(0, len(text), 64)]
+    return b"\n".join((packets.BEGIN, b"", *lines, b"-----END PGP SIGNATURE-----", b""))
 
 
 PROGRAMS = {
