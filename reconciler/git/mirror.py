@@ -76,7 +76,8 @@ class Mirror:
         self._git = process.GitProcess(
             self._git_dir, home=home, object_format=watched.object_format, limits=process_limits
         )
-        self.repository = _Mirrored(self._git_dir, limits=limits, process_limits=process_limits)
+        scratch = self._git_dir.with_name(self._git_dir.name + ".scratch")
+        self.repository = _Mirrored(self._git_dir, limits=limits, process_limits=process_limits, scratch=scratch)
 
     def fetch(self, after: model.Oid, heads: frozenset[model.Oid]) -> model.Oid:
         """As the port says. The refs of approvals come in a second round trip, only where there are heads that need them.

@@ -37,13 +37,14 @@ class GitRepository:
         limits: trees.Limits = trees.DEFAULT_LIMITS,
         process_limits: process.ProcessLimits = process.DEFAULT_LIMITS,
         quarantine: Mapping[str, str] | None = None,
+        scratch: Path | None = None,
     ) -> None:
-        """`quarantine`: the environment of a pre-receive hook, of which the object folders inside the repository are read too.
+        """`scratch`: a folder of ours for what is temporary; else the system's. `quarantine`: the environment of a pre-receive hook, of which the object folders inside the repository are read too.
 
         Raises: ConfigError(repository, quarantine).
         """
         self._limits = limits
-        self._scratch = store.Scratch()
+        self._scratch = store.Scratch(scratch)
         self._git_dir = git_dir.absolute()
         self._refs = process.GitProcess(self._git_dir, home=self._scratch.home, limits=process_limits)
         layout = store.read_layout(self._refs, self._git_dir)

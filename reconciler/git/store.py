@@ -93,11 +93,33 @@ def quarantine_dirs(variables: Mapping[str, str], common_dir: Path) -> tuple[Pat
 class Scratch:
     """A temporary folder of ours with an empty `home` in it; gone with `close`, or with the last who holds it."""
 
-    def __init__(self) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix="reconciler-git-"))
+    def __init__(self, below: Path | None = None) -> None:
+        """`below`: a folder of ours; what a process that was killed left there is swept first."""
+        if below:
+            below.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _sweep(below)
+        self.path = Path(tempfile.mkdtemp(prefix=f"reconciler-git-{os.getpid()}-", dir=below))
         self.home = self.path / "home"
         self.home.mkdir()
         self.close = weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the folders of processes that are no more."""
+    for left in folder.glob("reconciler-git-*-*"):
+        process_id = left.name.split("-")[2]
+        if process_id.isdecimal() and not _lives(int(process_id)):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _lives(process_id: int) -> bool:
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def private_git(

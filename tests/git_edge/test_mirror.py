@@ -13,7 +13,7 @@ import pytest
 from support.clones import MAIN, Clone
 
 from reconciler import errors, model
-from reconciler.git import approvals, mirror, process
+from reconciler.git import approvals, mirror, process, store
 
 Open = Callable[..., mirror.Mirror]
 
@@ -462,3 +462,14 @@ def test_an_uploaded_approval_lies_beside_the_fetched_ones(remote: Clone, open_m
     assert len(source.repository.envelopes(head)) == 2
     refused = failure(lambda: source.keep_approval(head, b"x" * ((64 << 10) + 1)), errors.PermanentError)
     assert refused.code == "limit"
+
+
+def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
+    dead = tmp_path / "reconciler-git-4194304999-x"  # Beyond the highest process id.
+    living = tmp_path / f"reconciler-git-{os.getpid()}-x"
+    dead.mkdir()
+    living.mkdir()
+    made = store.Scratch(tmp_path)
+    assert (dead.exists(), living.exists(), made.path.parent) == (False, True, tmp_path)
+    made.close()
+    assert not made.path.exists()
