@@ -115,7 +115,7 @@ def _sweep(folder: Path) -> None:
 def _lives(process_id: int) -> bool:
     try:
         os.kill(process_id, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         return True
