@@ -22,9 +22,14 @@ def query(  # noqa: PLR0913 - one option for each way to ask
     target: Annotated[str, typer.Option("--target")] = "",
     deployment: Annotated[str, typer.Option("--deployment")] = "",
     revision: Annotated[str, typer.Option("--revision", "--commit", help="A full object id.")] = "",
-    person: Annotated[str, typer.Option("--person", help="Author, approver, merger or operator.")] = "",
+    person: Annotated[
+        str, typer.Option("--person", help="Author, approver, merger; an operator as shown: 'root (uid 0)'.")
+    ] = "",
     kind: Annotated[str, typer.Option("--type", help="decision, intent, outcome, ...; several with commas.")] = "",
-    verdict: Annotated[str, typer.Option("--verdict")] = "",
+    verdict: Annotated[
+        str,
+        typer.Option("--verdict", help="ACCEPT, HOLD, REJECT, HALT; PASS, FAIL, ERROR; SUCCEEDED, FAILED, SUPERSEDED."),
+    ] = "",
     path: Annotated[str, typer.Option("--path", help="A changed path; everything below it where it ends with /.")] = "",
     rule: Annotated[str, typer.Option("--rule")] = "",
     gate: Annotated[str, typer.Option("--gate")] = "",
@@ -121,7 +126,9 @@ def _records(document: printing.Document) -> None:
     for entry in printing.items(document):
         event = entry.get("event")
         said = event if isinstance(event, dict) else {}
-        about = [said.get(name) for name in ("target", "deployment", "verdict", "verb", "closed", "code", "passed")]
+        about = [said.get(name) or None for name in ("verb", "target", "deployment", "verdict", "closed", "code")]
+        if "passed" in said:
+            about.append("gates passed" if said["passed"] else "gates did not pass")
         rows.append([
             printing.text(entry.get("seq")), printing.text(entry.get("at")), printing.text(said.get("type")),
             printing.short(said.get("revision") or said.get("subject")),

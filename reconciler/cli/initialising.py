@@ -221,8 +221,9 @@ def _tell(plan: _Plan, people: tuple[skeleton.Person, ...], genesis: model.Oid, 
     for person in people:
         printing.out(f"{person.name:14} commits as <{person.email}>, key {person.key_id}")
     printing.say("next:")
-    if plan.pin.production:
+    if plan.url != f"file://{plan.repository}":
         printing.say(f"  git -C {plan.repository} push {plan.url} HEAD:{plan.pin.ref}")
+    if plan.pin.production:
         printing.say(f"  $EDITOR {plan.daemon / 'reconciler.yaml'}    # source.auth")
     printing.say(f"  cd {plan.daemon} && reconciler run            # or, once: reconciler once")
     printing.say("  change something on a branch, have another person approve it: reconciler approve, reconciler merge")

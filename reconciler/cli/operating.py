@@ -91,5 +91,12 @@ def _post(path: str, body: dict[str, JsonValue], config_file: options.ConfigOpti
     told = session.configuration(config_file)
     with session.asking(told, writes=True) as ask:
         document = ask("POST", path, None, body)
-    printing.emit(document, output)
+    printing.emit(document, output, _done)
     return exit_codes.FINE
+
+
+def _done(document: printing.Document) -> None:
+    about = (document.get("target"), document.get("deployment"))
+    named = " ".join(str(each) for each in about if each)
+    to = f": back to {printing.short(document.get('revision'))}" if document.get("revision") else ""
+    printing.out(f"{printing.text(document.get('verb'))} {named}{to}: recorded")

@@ -6,14 +6,14 @@ import fcntl
 import logging
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
 import structlog
 
-from reconciler import errors
+from reconciler import errors, model
 from reconciler.admission import admit
 from reconciler.audit import record, state
 from reconciler.convergence import deciding
@@ -85,6 +85,7 @@ class Daemon:
         for name in core.due(entry, after):
             self._turns.wake(name)
         self._watch.changed()
+        _tell(entry.event)
 
     @contextmanager
     def _ticking(self) -> Iterator[None]:
@@ -170,6 +171,29 @@ def _signals(stop: Callable[[], None]) -> Iterator[None]:
     finally:
         for number, before in kept.items():
             signal.signal(number, before)
+
+
+def _tell(event: record.Event) -> None:
+    """A line for each record that a person on call would ask for; the log has all of them."""
+    match event:
+        case record.Decision():
+            note = logger.info if event.verdict is model.Verdict.ACCEPT else logger.warning
+            note("judged", revision=event.revision, verdict=event.verdict.value, why=_why(event.reasons))
+        case record.Clearance(passed=False):
+            findings = tuple(finding for result in event.results for finding in result.findings)
+            logger.warning("gates did not pass", revision=event.revision, why=_why(findings))
+        case record.Standing() if event.code:
+            logger.warning("stands", target=event.target, code=event.code, why=_why(event.reasons))
+        case record.Operator():
+            logger.info("asked for", verb=event.verb, target=event.target, actor=event.actor, reason=event.reason)
+        case record.Halt():
+            logger.critical("halted", codes=list(event.codes))
+        case _:
+            pass
+
+
+def _why(reasons: Sequence[model.Reason]) -> list[str]:
+    return [f"{reason.code}: {reason.message}" for reason in reasons[:3]]
 
 
 def _say(name: str, move: object) -> None:

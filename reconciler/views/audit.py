@@ -32,6 +32,8 @@ EventType = Literal[
     "drift",
     "standing",
 ]
+# Of decisions, of gates, of deployments. A verdict that there is not would find nothing, and read like innocence.
+Said = Literal["", "ACCEPT", "HOLD", "REJECT", "HALT", "PASS", "FAIL", "ERROR", "SUCCEEDED", "FAILED", "SUPERSEDED"]
 # A time without a zone would be read in the zone of whoever reads it.
 Instant = Annotated[pydantic.AwareDatetime, pydantic.AfterValidator(model.utc_ms)]
 
@@ -45,7 +47,7 @@ class Query(model.Value):
     revision: str = ""
     deployment: str = ""
     person: str = ""
-    verdict: str = ""
+    verdict: Said = ""
     path: str = ""
     rule: str = ""
     gate: str = ""

@@ -91,8 +91,11 @@ def get_diff(call: Call) -> plans.PlanList:
 
 
 def get_history(call: Call) -> history.History:
-    target = _target(call).name
-    return history.history(target, call.application.records(audit.Query(target=target)))
+    target = call.named["target"]
+    written = call.application.records(audit.Query(target=target))
+    if not written:
+        _target(call)  # One that was dropped or renamed has a history all the same.
+    return history.history(target, written)
 
 
 def get_trace(call: Call) -> trace.Trace:
@@ -246,4 +249,7 @@ def _body(call: Call, shape: type[B]) -> B:
 def _wrong(code: str, exc: pydantic.ValidationError) -> errors.ConfigError:
     found = exc.errors(include_url=False, include_input=False, include_context=False)
     said = (f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']}" for each in found)
-    return errors.ConfigError(code, "; ".join(said))
+    fix = (
+        "write times as 2026-11-24T00:00:00Z" if {each["loc"][:1] for each in found} & {("since",), ("until",)} else ""
+    )
+    return errors.ConfigError(code, "; ".join(said), fix=fix)
