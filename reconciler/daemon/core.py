@@ -177,7 +177,7 @@ class Core:
             return deciding.Brakes(halted=halted, claimed=claimed)
         at = self.outside.clock.now()
         reasons = list(self._silence(at))
-        calendar = policy.read_policy(self.repository, now.policies or now.tip).deferred(wanted.environment, at)
+        calendar = self._calendar(wanted, known, at)
         if calendar:
             reasons.append(calendar[0])
         return deciding.Brakes(
@@ -201,6 +201,24 @@ class Core:
             self._said[known.name] = kept
         return kept[1]
 
+    def _calendar(
+        self, wanted: model.Desired, known: state.Target, at: datetime
+    ) -> tuple[model.Reason, datetime] | None:
+        """The freeze or window that keeps a change waiting. What was accepted as a return does not wait for it."""
+        now = self.audit.state
+        rules = policy.read_policy(self.repository, now.policies or model.Oid(now.tip or ""))
+        found = rules.deferred(wanted.environment, at)
+        return None if found and self._is_return(known.decision) else found
+
+    def _is_return(self, seq: int) -> bool:
+        """Whether the merge behind what is wanted came in under the policy's `rollback` rule (trust.md 2.3, 5.3)."""
+        return any(
+            rule.id == "rollback"
+            for entry in self.audit.records(after=seq - 1, before=seq + 1)
+            if isinstance(entry.event, record.Decision)
+            for rule in entry.event.rules
+        )
+
     def _taken_back(self, seq: int) -> model.ValidationResult:
         terms = self.settings.terms
         return tuple(
@@ -210,10 +228,15 @@ class Core:
             for reason in withdrawing.withdrawn(self.repository, entry.event, self.audit.state, terms=terms)
         )
 
+    def is_silent(self, at: datetime) -> bool:
+        """Whether the source has not been read for so long that nothing new may begin."""
+        last = self.fetches.last
+        return last is None or at - last > timedelta(seconds=SILENT_POLLS * self.settings.poll_s + 30)
+
     def _silence(self, at: datetime) -> Iterator[model.Reason]:
         """A change does not begin on old news: a denial or a revert could be waiting where we cannot read it."""
         last = self.fetches.last
-        if last is None or at - last > timedelta(seconds=SILENT_POLLS * self.settings.poll_s + 30):
+        if self.is_silent(at):
             since = f"since {model.print_time(last)}" if last else "since the start"
             message = f"the source has not been read {since}"
             yield model.Reason(code="source_error", message=message, fix="see `reconciler get status`")

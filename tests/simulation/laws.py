@@ -127,9 +127,12 @@ def a_suspended_target_is_left_alone(known: Books, history: History, event: reco
 
 
 def no_change_begins_in_a_freeze(known: Books, history: History, event: record.Intent) -> None:
-    """A freeze of the policy in force defers changes to production; drift and rollback go on."""
+    """A freeze of the policy in force defers changes to production; drift, rollback and merges under its rule go on."""
     freeze = known.site.freezes.get(known.site.policy(known.state.policies)) if known.state.policies else None
     if history.open or event.cause is not model.Cause.CHANGE or freeze is None or event.wanted.revision is None:
+        return
+    decided = known.decisions.get(event.wanted.revision)
+    if decided is not None and any(rule.id == "rollback" for rule in decided.rules):
         return
     document = known.site.documents[event.wanted.revision][history.name]
     at = known.site.time.wall()
