@@ -71,10 +71,14 @@ class Daemon:
         self._turns.stop()
 
     def _turn(self, name: str) -> float | None:
+        silent = self._core.is_silent(self._app.clock.now())
         with structlog.contextvars.bound_contextvars(turn=name), self._app.timed(name):
             move, in_s = self._core.turn(name)
         _say(name, move)
-        if name == "watch" and not self._started:  # The first fetch is over: nobody begins on old news.
+        heard = silent and not self._core.is_silent(self._app.clock.now())
+        if name == "watch" and (
+            heard or not self._started
+        ):  # Nobody begins on old news, nor waits longer than for that.
             self._started = True
             for each in self._core.names():
                 if each != "watch":

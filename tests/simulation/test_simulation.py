@@ -48,7 +48,7 @@ class Mutant(NamedTuple):
 
 
 def _permit_without_intent(
-    self: log.Log, intent: record.Intent, *, evidence: object = (), deadline_s: float
+    self: log.Log, intent: record.Intent, *, evidence: object = (), deadline_s: float, still: object = None
 ) -> model.Permit:
     epoch = self._epochs[record.scope(intent)][0]
     return model.Permit(deployment=intent.deployment, epoch=epoch, seq=self.size, deadline_s=deadline_s)
