@@ -26,7 +26,7 @@ MUTANT_SEEDS = 60  # so many at most until a broken core is caught
 def test_every_law_holds_whatever_the_seed_chooses(first: int, record_property: Callable[[str, object], None]) -> None:
     began, turns = time.monotonic(), 0
     for seed in range(first, min(first + AT_ONCE, FIRST + SEEDS)):
-        trace = run.run(seed, whole=seed % 4 == 0)
+        trace = run.run(seed, 60 if seed % 5 == 0 else 20, whole=seed % 4 == 0)
         assert not trace.broken, trace.story()
         turns += trace.turns
     record_property("simulation", (AT_ONCE, turns, time.monotonic() - began))
