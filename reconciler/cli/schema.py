@@ -12,7 +12,7 @@ import typer
 from pydantic import BaseModel, JsonValue
 
 from reconciler import config, documents, errors
-from reconciler.admission import policy
+from reconciler.admission import policy, trying
 from reconciler.audit import record
 from reconciler.cli import printing
 from reconciler.daemon import plugins
@@ -50,6 +50,7 @@ def export() -> Mapping[str, bytes]:
     drivers = _drivers()
     models: dict[str, JsonValue] = {
         "approval-policy": _schema(policy.PolicyFile),
+        "approval-policy-test": _schema(trying.CaseFile),
         "reconciler": _schema(config.Configuration),
         "record": _schema(record.Record),
         "target": _target(drivers),
