@@ -306,14 +306,33 @@ def _fold_operator(state: State, target: Target, event: record.Operator) -> Stat
         case "reconcile":
             again = {r: m.model_copy(update={"results": ()}) for r, m in state.pending.items() if r == target.waiting}
             tried = target.model_copy(
-                update={"failed": frozenset(), "retry": None, "retries": 0, "pinned": None, "fighting": frozenset()}
+                update={
+                    "failed": frozenset(),
+                    "retry": None,
+                    "retries": 0,
+                    "pinned": None,
+                    "undone": frozenset(),
+                    "fighting": frozenset(),
+                    "corrections": (),
+                }
             )
             return _put(state.model_copy(update={"pending": {**state.pending, **again}}), tried)
         case "drop":
-            left = {n: t for n, t in state.targets.items() if n != event.target or not t.released}
-            return state.model_copy(update={"targets": left})
+            return _drop(state, event.target) if target.released else state
         case _:
             assert_never(event.verb)
+
+
+def _drop(state: State, name: str) -> State:
+    """It is known no more, and no merge that still waits brings it back."""
+    pending = {}
+    for revision, merge in state.pending.items():
+        targets = {n: d for n, d in merge.decision.targets.items() if n != name}
+        if targets:
+            decision = merge.decision.model_copy(update={"targets": targets})
+            pending[revision] = merge.model_copy(update={"decision": decision})
+    left = {n: t for n, t in state.targets.items() if n != name}
+    return state.model_copy(update={"targets": left, "pending": pending})
 
 
 def _fold_target(target: Target, entry: record.Record, event: record.TargetEvent) -> Target:

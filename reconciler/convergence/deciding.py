@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import assert_never
 
 from reconciler import model
@@ -34,6 +34,7 @@ from reconciler.admission import admitted
 from reconciler.audit import record, state
 from reconciler.convergence import planning
 
+FIGHT_REST = timedelta(minutes=10)  # After so long without a correction the other writer is thought to be gone.
 MAX_FRUITLESS = 3  # design.md 3: three fruitless stages fail the deployment.
 LOOK_AGAIN_S = 5.0  # After a look that failed.
 WATCH_S = 1.0  # While something becomes healthy.
@@ -111,14 +112,42 @@ def wanted_now(known: state.Target) -> model.Version | Stand:
     return _elsewhere(known) or Stand("uncleared")
 
 
-def decide(  # noqa: C901, PLR0911, PLR0912 - it is the table of the module's docstring, a row after the other
-    wanted: admitted.Admitted, known: state.Target, look: model.Look, brakes: Brakes, *, now: datetime
+def held(known: state.Target, goal: model.Version | Stand, brakes: Brakes) -> Stand | None:
+    """Why a change that is wanted may not begin yet. Meanwhile the target is kept as it was confirmed."""
+    begun = known.open is not None and isinstance(goal, model.Version) and known.open.wanted.digest == goal.digest
+    moves = isinstance(goal, model.Version) and known.cleared is not None and goal.digest == known.cleared.digest
+    there = known.confirmed is not None and isinstance(goal, model.Version) and known.confirmed.digest == goal.digest
+    if begun or there or not moves:
+        return None
+    if brakes.withdrawn:
+        return Stand("withdrawn", brakes.withdrawn)
+    if brakes.deferred:
+        return Stand("deferred", brakes.deferred, brakes.until)
+    return Stand("dependency", brakes.dependency) if brakes.dependency else None
+
+
+def kept_meanwhile(known: state.Target) -> model.Version | None:
+    """The state that a target is kept in while its change is held: the confirmed one, if nothing else was written since."""
+    confirmed = known.confirmed
+    return confirmed if confirmed and not known.strayed and confirmed.digest not in known.failed else None
+
+
+def decide(  # noqa: C901, PLR0911, PLR0912 - the table of the module's docstring, a row after the other
+    wanted: admitted.Admitted,
+    known: state.Target,
+    look: model.Look,
+    brakes: Brakes,
+    *,
+    goal: model.Version | Stand,
+    waits: Stand | None,
+    now: datetime,
 ) -> Move:
     """The table above, top to bottom; the first row that holds is the move.
 
-    `wanted` is what was looked at: the state of the open deployment, else `wanted_now`.
+    `goal` is the state that should be, or is kept while `waits` says why its change may not begin; `wanted` is what was
+    looked at: the state of the open deployment, else the goal.
     """
-    opened, goal, errors = known.open, wanted_now(known), tuple(look.errors.values())
+    opened, errors = known.open, tuple(look.errors.values())
     late = opened is not None and now >= opened.due(wanted.state)
     unsettled = opened.unsettled if opened else {}
 
@@ -137,7 +166,7 @@ def decide(  # noqa: C901, PLR0911, PLR0912 - it is the table of the module's do
     cause = cause_of(wanted.state, known)
     plan = planning.make_plan(wanted.state, look, guards(wanted, known, cause, brakes.claimed))
     if not plan.stages:
-        return _settled(known, look, late=late)
+        return _settled(known, look, waits, late=late)
     if opened and (late or opened.refused or opened.fruitless >= MAX_FRUITLESS):
         return Close(model.Closed.FAILED, opened.refused or (_reason("not_converged", "the plan is still not empty"),))
     if plan.refusals:
@@ -214,12 +243,12 @@ def soon_s(move: Move, wanted: model.Wanted) -> float:
             assert_never(move)
 
 
-def _settled(known: state.Target, look: model.Look, *, late: bool) -> Move:
+def _settled(known: state.Target, look: model.Look, waits: Stand | None, *, late: bool) -> Move:
     """The plan is empty: green only if everything could be read and is healthy."""
     unread = tuple(look.errors.values())
     match model.Health.UNKNOWN if unread else look.health:
         case model.Health.HEALTHY:
-            return Close(model.Closed.SUCCEEDED) if known.open else Rest(_elsewhere(known))
+            return Close(model.Closed.SUCCEEDED) if known.open else Rest(waits or _elsewhere(known))
         case model.Health.PROGRESSING | model.Health.UNKNOWN if known.open and not late:
             return Wait(WATCH_S)
         case model.Health.FAILED | model.Health.PROGRESSING | model.Health.UNKNOWN:
@@ -273,12 +302,17 @@ def _braked(
 def _drift_left_alone(wanted: model.Wanted, known: state.Target, *, now: datetime) -> Stand | None:
     if wanted.mode is model.Mode.DETECT:
         return Stand("detect")
-    if known.fighting:
+    last = max((at for _, at in known.corrections), default=None)
+    if known.fighting and last and now < last + FIGHT_REST:
         keys = ", ".join(sorted(known.fighting)[:3])
         message = (
             f"{keys}: corrected more than {state.FIGHT_CORRECTIONS} times within a minute; somebody else writes it too"
         )
-        return Stand("blocked", (_reason("fight", message, fix="find the other writer, then `reconciler reconcile`"),))
+        return Stand(
+            "blocked",
+            (_reason("fight", message, fix="find the other writer, then `reconciler reconcile`"),),
+            last + FIGHT_REST,
+        )
     if known.retry and now < known.retry:
         return Stand("degraded", known.last.reasons if known.last else (), known.retry)
     return None

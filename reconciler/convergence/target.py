@@ -177,6 +177,7 @@ class DeploymentTarget:
             self._stand(known, goal)
             return goal, PAUSE_S
         try:
+            goal, waits = self._hold(known, goal)
             wanted = self._aim(known, goal)
         except (errors.ConfigError, errors.TransientError) as exc:
             unreadable = deciding.Stand("blocked", (model.Reason.of(exc),))
@@ -185,7 +186,8 @@ class DeploymentTarget:
         self.observed, look = self._around.clock.now(), self._look(wanted.state, known)
         brakes = self._around.brakes(wanted.state, known)
         self.last, self.last_plan = look, planning.make_plan(wanted.state, look, _guards(wanted, known, brakes))
-        move = deciding.decide(wanted, known, look, brakes, now=self._around.clock.now())
+        now = self._around.clock.now()
+        move = deciding.decide(wanted, known, look, brakes, goal=goal, waits=waits, now=now)
         self._report_drift(wanted.state, known, self.last_plan)
         move = self._act(wanted.state, then, look, move)
         return move, self._soon_s(move, wanted.state)
@@ -195,6 +197,17 @@ class DeploymentTarget:
         made, self._made = self._made, None
         if made:
             made.close()
+
+    def _hold(
+        self, known: state.Target, goal: model.Version | deciding.Stand
+    ) -> tuple[model.Version | deciding.Stand, deciding.Stand | None]:
+        """The state to be in, and why that is not yet the one that is wanted: drift goes on being corrected meanwhile."""
+        kept = deciding.kept_meanwhile(known)
+        if kept is None or isinstance(goal, deciding.Stand) or kept.digest == goal.digest:
+            return goal, None
+        brakes = self._around.brakes(self._around.read(self.name, goal).state, known)
+        waits = deciding.held(known, goal, brakes)
+        return (kept, waits) if waits else (goal, None)
 
     def _aim(self, known: state.Target, goal: model.Version | deciding.Stand) -> admitted.Admitted:
         """What to look at: an open deployment's own state, for what became of its writes is asked of no other.

@@ -312,3 +312,17 @@ def test_an_accepted_state_that_is_already_true_is_confirmed_without_a_deploymen
     assert confirmed is not None
     assert process.name_of(confirmed.revision) == "m2"
     assert len(process.events(record.Outcome)) == 1
+
+
+def test_a_dropped_target_is_not_brought_back_by_a_merge_that_still_waits(lab: Lab, process: Process) -> None:
+    process.accept("m1", {**folder("t", {"one": "evil"}), **folder("u", {"one": "1"})})
+    process.settle()
+    process.accept("m2", dict.fromkeys(folder("t", {})))
+    process.settle()
+    assert standing(process) == "released"
+    process.log.append(record.Operator(actor="uid:1000", verb="drop", target="t", reason="gone"))
+    lab.gates["opa"].refuses = b"\0"
+    process.log.append(record.Operator(actor="uid:1000", verb="reconcile", target="u", reason="the rule was wrong"))
+    process.settle()
+    assert set(process.log.state.targets) == {"u"}
+    assert process.known("u").confirmed is not None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
-from reconciler.admission.admitted import Admitted
 from support.looks import KEY, NEW, NOW, OLD, OTHER, admitted, deployment, known, look, observation
 
 from reconciler import model
+from reconciler.admission.admitted import Admitted
 from reconciler.audit import record, state
 from reconciler.convergence.deciding import (
     Brakes,
@@ -20,10 +20,19 @@ from reconciler.convergence.deciding import (
     Wait,
     Write,
     cause_of,
-    decide,
+    held,
     is_ready,
+    kept_meanwhile,
     wanted_now,
 )
+from reconciler.convergence.deciding import (
+    decide as decide_for,
+)
+
+
+def decide(wanted: Admitted, known: state.Target, seen: model.Look, brakes: Brakes, *, now: datetime) -> Move:
+    return decide_for(wanted, known, seen, brakes, goal=wanted_now(known), waits=None, now=now)
+
 
 WHY = (model.Reason(code="why", message=""),)
 FAILED, SUPERSEDED, SUCCEEDED = model.Closed.FAILED, model.Closed.SUPERSEDED, model.Closed.SUCCEEDED
@@ -237,7 +246,7 @@ ROWS: list[
     ("and is tried again then", known(**CALM, retry=NOW), DIFFERS, Brakes(), model.Cause.DRIFT),
     (
         "a fight stops the war",
-        known(**CALM, fighting=frozenset({KEY})),
+        known(**CALM, fighting=frozenset({KEY}), corrections=((KEY, NOW),)),
         DIFFERS,
         Brakes(),
         Stand(
@@ -249,7 +258,15 @@ ROWS: list[
                     fix="find the other writer, then `reconciler reconcile`",
                 ),
             ),
+            NOW + timedelta(minutes=10),
         ),
+    ),
+    (
+        "a fight that is long over stops nothing",
+        known(**CALM, fighting=frozenset({KEY}), corrections=((KEY, NOW - timedelta(minutes=11)),)),
+        DIFFERS,
+        Brakes(),
+        model.Cause.DRIFT,
     ),
     ("a fight does not stop a change", known(fighting=frozenset({KEY})), DIFFERS, Brakes(), CHANGE),
     ("else: write", known(), DIFFERS, Brakes(), CHANGE),
@@ -339,3 +356,31 @@ def test_the_way_back_is_a_rollback_and_no_drift() -> None:
     assert cause_of(old, known(cleared=OLD)) is model.Cause.DRIFT
     assert cause_of(old, known(failed=frozenset({NEW.digest}), strayed=True)) is model.Cause.ROLLBACK
     assert cause_of(admitted().state, known()) is model.Cause.CHANGE
+
+
+@pytest.mark.parametrize(
+    ("target", "brakes", "expected"),
+    [
+        (known(), Brakes(), None),
+        (known(), Brakes(deferred=WHY, until=NOW), Stand("deferred", WHY, NOW)),
+        (known(), Brakes(withdrawn=WHY, deferred=WHY), Stand("withdrawn", WHY)),
+        (known(), Brakes(dependency=WHY), Stand("dependency", WHY)),
+        (known(open=OPEN), Brakes(deferred=WHY), None),
+        (known(confirmed=NEW), Brakes(deferred=WHY), None),
+        (known(failed=frozenset({NEW.digest})), Brakes(deferred=WHY), None),
+        (known(pinned=PIN), Brakes(deferred=WHY), None),
+    ],
+)
+def test_a_change_that_has_not_begun_may_be_held(target: state.Target, brakes: Brakes, expected: Stand | None) -> None:
+    assert held(target, wanted_now(target), brakes) == expected
+
+
+def test_meanwhile_a_target_is_kept_as_it_was_confirmed() -> None:
+    assert kept_meanwhile(known()) == OLD
+    assert kept_meanwhile(known(strayed=True)) is None
+    assert kept_meanwhile(known(confirmed=None)) is None
+    waits, calm = Stand("deferred", WHY), look(observation(wanted="1"))
+    assert decide_for(admitted(OLD), known(), calm, Brakes(), goal=OLD, waits=waits, now=NOW) == Rest(waits)
+    drifted = decide_for(admitted(OLD), known(), DIFFERS, Brakes(deferred=WHY), goal=OLD, waits=waits, now=NOW)
+    assert isinstance(drifted, Write)
+    assert drifted.cause is model.Cause.DRIFT

@@ -236,3 +236,20 @@ def test_a_target_that_was_dropped_is_not_brought_back_by_its_next_turn(process:
     assert not process.log.state.targets
     process.turn()  # The record itself makes one due, and the interval another.
     assert not process.log.state.targets
+
+
+def test_drift_is_corrected_while_a_change_waits(lab: Lab, process: Process) -> None:
+    process.accept("m1", folder("t", {"one": "1"}))
+    process.settle()
+    process.core.fetches = core.Fetches()  # The source is silent: no change begins.
+    process.accept("m2", folder("t", {"one": "2"}))
+    process.settle()
+    lab.world().values[ONE] = "by hand"
+    process.settle()
+    standing = process.known().standing
+    assert standing is not None
+    assert (lab.world().values[ONE], standing.code) == ("1", "deferred")
+    assert process.events(record.Intent)[-1].cause is model.Cause.DRIFT
+    process.core.fetches = core.Fetches(lab.clock.now())
+    process.settle()
+    assert (lab.world().values[ONE], process.known().standing) == ("2", None)

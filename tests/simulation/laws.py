@@ -110,7 +110,8 @@ def the_newest_cleared_state_is_wanted_unless_it_failed_or_another_is_pinned(
         raise Broken(f"{history.name}: a change to {digest[:8]}, and {goal} is wanted")
     if event.cause is model.Cause.DRIFT and digest != history.confirmed:
         raise Broken(f"{history.name}: drift is corrected to {digest[:8]}, and {history.confirmed} was confirmed")
-    if digest not in {goal, history.pinned} and goal not in history.failed:
+    keeps = event.cause is model.Cause.DRIFT and digest == history.confirmed  # While its change is held.
+    if digest not in {goal, history.pinned} and goal not in history.failed and not keeps:
         raise Broken(f"{history.name}: back to {digest[:8]}, and nothing failed and nothing is pinned")
 
 
