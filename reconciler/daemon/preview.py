@@ -118,7 +118,10 @@ def _lines(repository: ports.Repository, entry: model.Entry | None) -> list[str]
     if entry is None:
         return []
     blob = repository.read(entry.oid)
+    if len(blob) > _DIFF_BYTES:
+        return None
     try:
-        return blob.decode().splitlines() if len(blob) <= _DIFF_BYTES else None
+        *lines, rest = blob.decode().split("\n")  # Only LF ends a line.
     except UnicodeDecodeError:
         return None
+    return [*lines, f"{rest}\n\\ No newline at end of file"] if rest else lines

@@ -325,6 +325,14 @@ def test_a_step_says_what_will_be_written_and_shows_the_lines(host: Host) -> Non
     assert "as kept" in step.undo
 
 
+def test_a_difference_ends_with_its_last_line_and_says_where_the_newline_is_missing(host: Host) -> None:
+    host.daemon.converge(host.desired('files: [{path: a, content: "one\\n", mode: "0644"}]'))
+    same = step_of(host, host.desired('files: [{path: a, content: "one\\ntwo\\n", mode: "0644"}]'))
+    assert same.diff.splitlines()[-2:] == [" one", "+two"]
+    without = step_of(host, host.desired('files: [{path: a, content: "one", mode: "0644"}]'))
+    assert without.diff.splitlines()[-3:] == ["-one", "+one", "\\ No newline at end of file"]
+
+
 @pytest.mark.parametrize("sensitive", ["old", "new"])
 def test_a_sensitive_side_masks_the_difference(host: Host, sensitive: str) -> None:
     mark = {"old": ", sensitive: true"}

@@ -11,6 +11,7 @@ from reconciler.targets.vm import document
 
 MAX_DIFF_BYTES = 64 << 10  # of either side; beyond it the digests have to do
 MASKED = "(changed)"
+NO_NEWLINE = "\\ No newline at end of file"  # as diff(1) and git write it, on a line of its own
 
 
 @dataclass(frozen=True)
@@ -106,9 +107,13 @@ def _lines(content: bytes) -> list[str] | None:
     if len(content) > MAX_DIFF_BYTES or b"\0" in content:
         return None
     try:
-        return [_visible(line) for line in content.decode().split("\n")]
+        *whole, rest = content.decode().split(
+            "\n"
+        )  # Only LF ends a line; what else some viewer takes for one is escaped.
     except UnicodeDecodeError:
         return None
+    lines = [_visible(line) for line in whole]
+    return [*lines, f"{_visible(rest)}\n{NO_NEWLINE}"] if rest else lines
 
 
 def _visible(line: str) -> str:
