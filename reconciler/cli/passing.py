@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from reconciler import config, errors, model
 from reconciler.audit import record, state
 from reconciler.cli import exit_codes, printing
+from reconciler.views import targets
 
 if TYPE_CHECKING:
     from reconciler.daemon import application
@@ -90,5 +91,5 @@ def _say(made: application.Application, unreachable: errors.ReconcilerError | No
 def _where(target: state.Target) -> str:
     if target.standing is None or target.standing.code is None:
         return "rests"
-    why = "; ".join(reason.message for reason in target.standing.reasons)
+    why = "; ".join(reason.message for reason in targets.why(target.standing))
     return f"stands {target.standing.code}" + (f" ({why})" if why else "")

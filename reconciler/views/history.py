@@ -7,7 +7,7 @@ from typing import Literal, assert_never
 
 from reconciler import model
 from reconciler.audit import record
-from reconciler.views import document
+from reconciler.views import document, targets
 
 
 class Happening(document.Row):
@@ -78,14 +78,14 @@ def _clearance(target: str, entry: record.Record, event: record.Clearance) -> Ha
 def _of_target(entry: record.Record, event: record.TargetEvent) -> Happening:
     match event:
         case record.Intent():
-            text = f"{event.cause}: writes {len(event.actions)} resources"
+            text = f"{event.cause}: writes {_resources(len(event.actions))}"
             return _row(entry, text, revision=event.wanted.revision, deployment=event.deployment)
         case record.Applied():
             changed = sum(r.effect is model.Effect.CHANGED for r in event.results)
             text = (
                 "settled from a look"
                 if event.recovered
-                else f"{changed} of {len(event.results)} steps changed something"
+                else f"{changed} of {len(event.results)} step{'' if len(event.results) == 1 else 's'} changed something"
             )
             reasons = tuple(r.finding for r in event.results if r.finding)
             return _row(entry, text, deployment=event.deployment, reasons=reasons)
@@ -94,10 +94,10 @@ def _of_target(entry: record.Record, event: record.TargetEvent) -> Happening:
         case record.Confirmed():
             return _row(entry, "already as it should be", revision=event.version.revision)
         case record.Drift():
-            text = f"{event.count} resources drifted" if event.count else "drift is gone"
+            text = f"{_resources(event.count)} drifted" if event.count else "drift is gone"
             return _row(entry, text, who=event.who)
         case record.Standing():
-            return _row(entry, f"stands: {event.code}" if event.code else "moves again", reasons=event.reasons)
+            return _row(entry, f"stands: {event.code}" if event.code else "moves again", reasons=targets.why(event))
         case _:
             assert_never(event)
 
@@ -121,3 +121,7 @@ def _row(
         deployment=deployment,
         reasons=reasons,
     )
+
+
+def _resources(count: int) -> str:
+    return f"{count} resource{'' if count == 1 else 's'}"

@@ -23,6 +23,12 @@ _CONDITIONS: Mapping[model.Health, Condition] = {
     model.Health.UNKNOWN: "Unknown",
 }
 
+_DETECT = model.Reason(
+    code="detect",
+    message="drift is only reported: mode detect",
+    fix="change it in Git, or mend it by hand; `mode: correct` lets it be corrected",
+)
+
 
 class Live(model.Value):
     """What a process knows of one target beside the log: its document, and what was seen last, if anything was."""
@@ -117,7 +123,12 @@ def _health(target: state.Target, live: Live, *, watching: bool) -> Condition:
     return "Failed" if target.standing and target.standing.code in {"degraded", "stuck"} else "Healthy"
 
 
+def why(standing: record.Standing | deciding.Stand) -> tuple[model.Reason, ...]:
+    """The reasons of a standing; of one that says it all by its code, what that code says."""
+    return standing.reasons or ((_DETECT,) if standing.code == "detect" else ())
+
+
 def _reasons(target: state.Target, live: Live, goal: model.Version | deciding.Stand) -> tuple[model.Reason, ...]:
-    recorded = target.standing.reasons if target.standing else goal.reasons if isinstance(goal, deciding.Stand) else ()
+    recorded = why(target.standing) if target.standing else why(goal) if isinstance(goal, deciding.Stand) else ()
     seen = (*live.look.errors.values(), *live.look.findings) if live.look else ()
     return tuple(dict.fromkeys((*recorded, *seen)))

@@ -89,6 +89,12 @@ def test_why_a_target_stands_still_is_shown_with_its_code() -> None:
     assert row(of).until is not None
 
 
+def test_a_target_whose_drift_is_only_reported_says_so() -> None:
+    of = happened(*recorded.DEPLOYED)
+    of.happen(record.Standing(target="api", code="detect"))
+    assert [reason.message for reason in row(of).reasons] == ["drift is only reported: mode detect"]
+
+
 def test_a_released_target_is_unknown_and_says_so() -> None:
     gone = recorded.DECISION.model_copy(update={"targets": {"api": None}})
     of = happened(recorded.GENESIS_EVENT, *recorded.CONFIRMED, gone, recorded.PASSED)
@@ -190,7 +196,7 @@ def test_every_record_of_a_target_has_its_line_in_the_history() -> None:
         record.Halt(codes=("rewind",)),
     )
     texts = [h.text for h in history.history("api", everything(of)).items[-5:]]
-    assert texts == ["1 resources drifted", "drift is gone", "stands: detect", "moves again", "taken over: moved"]
+    assert texts == ["1 resource drifted", "drift is gone", "stands: detect", "moves again", "taken over: moved"]
 
 
 def test_a_live_resource_is_traced_to_the_people_who_let_it_in() -> None:
