@@ -77,6 +77,8 @@ def approve(  # noqa: PLR0913 - one option for each field of a statement
         envelope = make(rules, found.judged, (key, person), wish)
         printing.out(f"statement    {_digest(envelope, rules)}")
         _keep(here, found.head, envelope, file, push=push)
+        if file is None:
+            _conclude(candidates.find(here, found.commit, landed=wish.decision != "approve").judged.decision)
     return exit_codes.FINE
 
 
@@ -187,6 +189,13 @@ def _lifetime_s(rules: policy.Policy, expires: str) -> float:
     if wanted_s > longest_s:
         raise errors.ConfigError("ttl", f"the policy allows {longest_s:.0f} s", where="--expires", fix="ask for less")
     return wanted_s
+
+
+def _conclude(decision: record.Decision) -> None:
+    """The verdict with this statement counted: whoever signed shall know whether somebody else has to."""
+    printing.out(f"verdict      {decision.verdict}")
+    for reason in decision.reasons:
+        printing.out(f"             {changes.visible(printing.reason(reason.model_dump()))}")
 
 
 def _keep(here: clone.Clone, head: model.Oid, envelope: bytes, file: Path | None, *, push: bool) -> None:

@@ -26,7 +26,8 @@ def test_a_change_goes_from_a_branch_to_the_machine(bank: Workspace) -> None:
     early = bank.merge("words")
     assert early.code == 4
 
-    assert bank.approve("words", "bob", "--ticket", "CHG1", "--reason", "words").code == 0
+    approved = bank.approve("words", "bob", "--ticket", "CHG1", "--reason", "words")
+    assert (approved.code, approved.out.splitlines()[-1]) == (0, "verdict      ACCEPT")
     judged = bank.here("verify", "--head", "words", "-o", "json")
     assert (judged.code, judged.items[0]["verdict"], judged.items[0]["head"]) == (0, "ACCEPT", head)
     merge = bank.merge("words").out.strip()
