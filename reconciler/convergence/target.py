@@ -397,7 +397,8 @@ class DeploymentTarget:
     def _soon_s(self, move: deciding.Move, wanted: model.Wanted) -> float:
         """The interval, or the moment at which a standing ends by itself."""
         soon = deciding.soon_s(move, wanted)
-        until = move.until if isinstance(move, deciding.Stand) else None
+        stand = move.standing if isinstance(move, deciding.Rest) else move
+        until = stand.until if isinstance(stand, deciding.Stand) else None
         if until is None:
             return soon
         return min(soon, max(1.0, (until - self._around.clock.now()).total_seconds()))

@@ -52,7 +52,8 @@ def _is_quiet(moves: Mapping[str, object], known: state.State) -> bool:
 
 
 def _is_last(move: object) -> bool:
-    return isinstance(move, deciding.Rest) or (isinstance(move, deciding.Stand) and move.until is None)
+    stand = move.standing if isinstance(move, deciding.Rest) else move
+    return stand is None or (isinstance(stand, deciding.Stand) and stand.until is None)
 
 
 def check(plan: schedule.Schedule) -> None:
