@@ -6,7 +6,6 @@ run without the anchor.
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import re
 from collections.abc import Iterator, Mapping
@@ -15,7 +14,6 @@ from typing import Annotated, Literal, NamedTuple, Self, TypeAlias, get_args
 from urllib.parse import urlsplit
 
 import pydantic
-import pydantic_core
 from pydantic import JsonValue
 from pydantic.alias_generators import to_camel
 
@@ -295,7 +293,10 @@ def load(
     try:
         configuration = Configuration.model_validate(_without_later(document), context=context)
     except pydantic.ValidationError as exc:
-        wrong += [(tuple(e["loc"]), _message(e), _suggestion(e)) for e in exc.errors(include_url=False)]
+        wrong += [
+            (tuple(e["loc"]), strict_yaml.complaint(e), strict_yaml.suggestion(e, Configuration))
+            for e in exc.errors(include_url=False, include_input=False)
+        ]
         raise _error(wrong, located, path, overlaid) from exc
     if wrong:
         raise _error(wrong, located, path, overlaid)
@@ -357,37 +358,6 @@ def _without_later(document: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
     return kept
 
 
-def _message(error: pydantic_core.ErrorDetails) -> str:
-    return "no field of this name" if error["type"] == "extra_forbidden" else error["msg"].removeprefix("Value error, ")
-
-
-def _suggestion(error: pydantic_core.ErrorDetails) -> str:
-    """The field that was probably meant, where the name is nobody's."""
-    if error["type"] != "extra_forbidden":
-        return ""
-    *above, name = error["loc"]
-    near = difflib.get_close_matches(str(name), _fields(Configuration, tuple(above)), n=1)
-    return f"did you mean {near[0]!r}?" if near else ""
-
-
-def _fields(of: type[pydantic.BaseModel], path: strict_yaml.Path) -> list[str]:
-    """What may stand at this path of the document."""
-    known = {field.alias or name: field for name, field in of.model_fields.items()}
-    if not path:
-        return list(known)
-    field = known.get(str(path[0]))
-    inner = [a for a in _parts(field.annotation) if issubclass(a, pydantic.BaseModel)] if field else []
-    rest = path[2:] if len(path) > 1 and isinstance(path[1], int) else path[1:]
-    return _fields(inner[0], rest) if inner else []
-
-
-def _parts(annotation: object) -> Iterator[type]:
-    if isinstance(annotation, type):
-        yield annotation
-    for part in get_args(annotation):
-        yield from _parts(part)
-
-
 def _error(
     wrong: list[tuple[strict_yaml.Path, str, str]],
     located: strict_yaml.Located,
@@ -398,8 +368,6 @@ def _error(
         named = [overlaid[at[:n]] for n in range(len(at), 0, -1) if at[:n] in overlaid]
         return named[0] if named else f"{path}:{located.line(at)}" if path else "environment"
 
-    said = []
-    for at, message, fix in wrong:
-        name = ".".join(str(part) for part in at)
-        said.append(": ".join(part for part in (name, message) if part) + (f"; {fix}" if fix else ""))
-    return errors.ConfigError("config", "; ".join(said), where=place(wrong[0][0]), fix=wrong[0][2])
+    said = [": ".join(part for part in (".".join(map(str, at)), message) if part) for at, message, _ in wrong]
+    fixes = dict.fromkeys(fix for _, _, fix in wrong if fix)
+    return errors.ConfigError("config", "; ".join(said), where=place(wrong[0][0]), fix="; ".join(fixes))

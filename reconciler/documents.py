@@ -214,7 +214,7 @@ def parse_target(name: str, revision: model.Oid, digest: model.Digest, blobs: Ma
     try:
         read = TargetFile.model_validate(document)
     except ValueError as exc:
-        raise strict_yaml.config_error(exc, located, where) from exc
+        raise strict_yaml.config_error(exc, located, where, schema=TargetFile) from exc
     checks = _each(_check, read.spec.deploy.checks, located, where, ("spec", "deploy", "checks"))
     probes = _each(_probe, read.spec.health, located, where, ("spec", "health"))
     if read.metadata.name != name:

@@ -9,12 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, get_args
 
 import yaml
 from pydantic import JsonValue
 
 from reconciler import errors, model
+
+if TYPE_CHECKING:
+    import pydantic
+    import pydantic_core
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 64
@@ -90,27 +94,93 @@ def parse(blob: bytes, where: str) -> Located:
     return Located(builder.root, builder.lines)
 
 
-def validation_reasons(exc: ValueError, document: Located, where: str, at: Path = ()) -> model.ValidationResult:
-    """pydantic's findings about a value at the path `at` of this document, each with file and line."""
+def validation_reasons(
+    exc: ValueError, document: Located, where: str, at: Path = (), *, schema: type[pydantic.BaseModel] | None = None
+) -> model.ValidationResult:
+    """pydantic's findings about a value at the path `at` of this document, each with file and line.
+
+    `schema`: the model that was asked; with it, a name that is nobody's gets the near one as its fix.
+    """
     import pydantic
 
     if not isinstance(exc, pydantic.ValidationError):
         return (model.Reason(code="schema", message=str(exc), where=f"{where}:{document.line(at)}"),)
     found = []
-    for each in exc.errors(include_url=False, include_input=False, include_context=False):
+    for each in exc.errors(include_url=False, include_input=False):
         path = (*at, *each["loc"])
-        name = ".".join(str(part) for part in path)
-        message = (
-            "no field of this name" if each["type"] == "extra_forbidden" else each["msg"].removeprefix("Value error, ")
-        )
-        found.append(model.Reason(code="schema", message=f"{name}: {message}", where=f"{where}:{document.line(path)}"))
+        message = ": ".join(part for part in (".".join(map(str, path)), complaint(each)) if part)
+        fix = suggestion(each, schema) if schema else ""
+        found.append(model.Reason(code="schema", message=message, where=f"{where}:{document.line(path)}", fix=fix))
     return tuple(found)
 
 
-def config_error(exc: ValueError, document: Located, where: str, at: Path = ()) -> errors.ConfigError:
-    """The same as one error: all findings in its message, the first one's place as its own."""
-    found = validation_reasons(exc, document, where, at)
-    return errors.ConfigError("schema", "; ".join(r.message for r in found), where=found[0].where)
+def config_error(
+    exc: ValueError, document: Located, where: str, at: Path = (), *, schema: type[pydantic.BaseModel] | None = None
+) -> errors.ConfigError:
+    """The same as one error: all findings in its message and all fixes in its fix, the first one's place as its own."""
+    found = validation_reasons(exc, document, where, at, schema=schema)
+    fixes = "; ".join(dict.fromkeys(r.fix for r in found if r.fix))
+    return errors.ConfigError("schema", "; ".join(r.message for r in found), where=found[0].where, fix=fixes)
+
+
+# What pydantic calls these does not help who writes YAML. `{}`: its context, which never holds the value itself.
+_PLAIN: Mapping[str, str] = {
+    "extra_forbidden": "no field of this name",
+    "missing": "this field is missing",
+    **dict.fromkeys(("dict_type", "mapping_type", "model_type", "model_attributes_type"), "a mapping is expected"),
+    **dict.fromkeys(("list_type", "tuple_type", "set_type", "frozen_set_type"), "a list is expected"),
+    "string_type": "a text is expected; quote it",
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "a whole number is expected"),
+    **dict.fromkeys(("float_type", "float_parsing"), "a number is expected"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "true or false is expected"),
+    **dict.fromkeys(("literal_error", "enum"), "{expected} is expected"),
+    "string_too_short": "a text of at least {min_length} is expected",
+    "string_too_long": "a text of at most {max_length} is expected",
+    "too_short": "at least {min_length} are expected",
+    "too_long": "at most {max_length} are expected",
+    "greater_than": "more than {gt} is expected",
+    "greater_than_equal": "{ge} or more is expected",
+    "less_than": "less than {lt} is expected",
+    "less_than_equal": "{le} or less is expected",
+    "string_pattern_mismatch": "it has not the form {pattern}",
+}
+
+
+def complaint(error: pydantic_core.ErrorDetails) -> str:
+    """One of pydantic's findings in words of a document."""
+    plain = _PLAIN.get(error["type"])
+    return plain.format_map(error.get("ctx", {})) if plain else error["msg"].removeprefix("Value error, ")
+
+
+def suggestion(error: pydantic_core.ErrorDetails, schema: type[pydantic.BaseModel]) -> str:
+    """The field that was probably meant, where the name is nobody's; else nothing."""
+    if error["type"] != "extra_forbidden":
+        return ""
+    import difflib
+
+    *above, name = error["loc"]
+    near = difflib.get_close_matches(str(name), _fields(schema, tuple(above)), n=1)
+    return f"did you mean {near[0]!r}?" if near else ""
+
+
+def _fields(of: type[pydantic.BaseModel], path: Path) -> list[str]:
+    """What may stand at this path of a document."""
+    import pydantic
+
+    known = {entry.alias or name: entry for name, entry in of.model_fields.items()}
+    if not path:
+        return list(known)
+    entry = known.get(str(path[0]))
+    inner = [a for a in _parts(entry.annotation) if issubclass(a, pydantic.BaseModel)] if entry else []
+    rest = path[2:] if len(path) > 1 and isinstance(path[1], int) else path[1:]
+    return _fields(inner[0], rest) if inner else []
+
+
+def _parts(annotation: object) -> Iterator[type]:
+    if isinstance(annotation, type):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _parts(part)
 
 
 def _events(blob: bytes) -> Iterator[yaml.Event]:
@@ -224,7 +294,7 @@ class _Builder:
         return text
 
     def _error(self, event: yaml.Event, message: str, fix: str) -> errors.ConfigError:
-        return errors.ConfigError("parse", f"{message}; {fix}", where=f"{self._where}:{_line(event)}", fix=fix)
+        return errors.ConfigError("parse", message, where=f"{self._where}:{_line(event)}", fix=fix)
 
 
 def _line(event: yaml.Event) -> int:

@@ -61,7 +61,8 @@ class SchemaGate:
             try:
                 driver.schema.model_validate(desired.spec)
             except pydantic.ValidationError as exc:
-                return strict_yaml.validation_reasons(exc, document.parts[0], document.where, ("spec", desired.kind))
+                at = ("spec", desired.kind)
+                return strict_yaml.validation_reasons(exc, document.parts[0], document.where, at, schema=driver.schema)
             # What is taken down has no payload, and no driver needs one for that.
             return () if desired.mode is model.Mode.ABSENT else validate(driver, desired, document)
 

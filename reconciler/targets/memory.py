@@ -370,7 +370,9 @@ def _options(desired: model.Desired) -> Options:
         return Options.model_validate(dict(desired.spec))
     except ValueError as exc:
         where = f"targets/{desired.target}/target.yaml"
-        raise strict_yaml.config_error(exc, strict_yaml.Located({}, {}), where, ("spec", "memory")) from exc
+        raise strict_yaml.config_error(
+            exc, strict_yaml.Located({}, {}), where, ("spec", "memory"), schema=Options
+        ) from exc
 
 
 def _read(wanted: model.Wanted) -> Mapping[model.Key, _Want]:
@@ -394,7 +396,7 @@ def _declared(wanted: model.Desired) -> Mapping[model.Key, _Want]:
     try:
         document = Document.model_validate(strict_yaml.mapping(located, where))
     except ValueError as exc:
-        raise strict_yaml.config_error(exc, located, where) from exc
+        raise strict_yaml.config_error(exc, located, where, schema=Document) from exc
     found: dict[model.Key, _Want] = {}
     for index, each in enumerate(document.resources):
         source = f"{where}:{located.line(('resources', index))}"

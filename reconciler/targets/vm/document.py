@@ -202,7 +202,7 @@ def problems(desired: model.Desired) -> model.ValidationResult:
         located = _located(desired)
         document = Document.model_validate(strict_yaml.mapping(located, where))
     except pydantic.ValidationError as exc:
-        return strict_yaml.validation_reasons(exc, located, where)
+        return strict_yaml.validation_reasons(exc, located, where, schema=Document)
     except errors.ConfigError as exc:
         return (model.Reason.of(exc),)
     return tuple(_problems(document, located, desired))
@@ -223,7 +223,7 @@ def _parse(desired: model.Desired) -> tuple[Document, strict_yaml.Located]:
     try:
         return Document.model_validate(strict_yaml.mapping(located, _where(desired))), located
     except ValueError as exc:
-        raise strict_yaml.config_error(exc, located, _where(desired)) from exc
+        raise strict_yaml.config_error(exc, located, _where(desired), schema=Document) from exc
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,62 @@
+"""What is wrong with a document, said once, and how to mend it, said once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from reconciler import documents, errors, model, strict_yaml
+
+TARGET = """\
+apiVersion: reconciler/v1
+kind: Target
+metadata: {name: app}
+spec:
+  type: vm
+  environment: prod
+  deletes: {max: 5}
+"""
+
+
+def refusal(text: str) -> errors.ConfigError:
+    with pytest.raises(errors.ConfigError) as caught:
+        documents.parse_target("app", model.Oid("a" * 40), model.sha256(b""), {"target.yaml": text.encode()})
+    return caught.value
+
+
+def test_how_to_write_it_stands_in_the_fix_and_not_in_the_message() -> None:
+    with pytest.raises(errors.ConfigError) as caught:
+        strict_yaml.load(b"a: 1\nb: NO\n", "x.yaml")
+    assert caught.value.message == "'NO' is read differently by different parsers"
+    assert (caught.value.where, caught.value.fix) == ("x.yaml:2", 'write "NO" if it is a string')
+
+
+def test_a_misspelt_field_of_a_target_is_answered_with_the_near_one() -> None:
+    refused = refusal(TARGET.replace("environment:", "enviroment:"))
+    assert "spec.enviroment: no field of this name" in refused.message
+    assert "spec.environment: this field is missing" in refused.message
+    assert refused.fix == "did you mean 'environment'?"
+    nested = refusal(TARGET.replace("max:", "maxPercents:"))
+    assert (nested.where, nested.fix) == ("targets/app/target.yaml:7", "did you mean 'maxPercent'?")
+    assert refusal(TARGET + "  xyzzy: 1\n").fix == ""
+
+
+@pytest.mark.parametrize(
+    ("replaced", "said"),
+    [
+        ({"{name: app}": "app"}, "metadata: a mapping is expected"),
+        ({"{max: 5}": "[5]"}, "spec.deletes: a mapping is expected"),
+        ({"{max: 5}": "{max: many}"}, "spec.deletes.max: a whole number is expected"),
+        ({"{max: 5}": "{max: -1}"}, "spec.deletes.max: 0 or more is expected"),
+        ({"type: vm": "type: 7"}, "spec.type: a text is expected; quote it"),
+        ({"type: vm": "type: vm\n  dependsOn: ledger"}, "spec.dependsOn: a list is expected"),
+        ({"kind: Target": "kind: Targets"}, "kind: 'Target' is expected"),
+        ({"environment: prod": 'environment: ""'}, "spec.environment: a text of at least 1 is expected"),
+    ],
+)
+def test_what_is_wrong_with_a_value_is_said_in_the_words_of_a_document(replaced: Mapping[str, str], said: str) -> None:
+    text = TARGET
+    for old, new in replaced.items():
+        text = text.replace(old, new)
+    assert refusal(text).message == said
