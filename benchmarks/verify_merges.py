@@ -41,8 +41,7 @@ def serve(bank: estate.Estate, merges: list[model.Oid], git_dir: Path) -> None:
     lines = []
     for merge in merges:
         head = bank.store.parents(merge)[1]
-        for envelope in bank.store.envelopes(head):
-            lines.append(_approval(bank.store, head, envelope))
+        lines += [_approval(bank.store, head, envelope) for envelope in bank.store.envelopes(head)]
     bank.store.export(git_dir)
     lines.append(f"create {estate.REF} {bank.tip}\n")
     subprocess.run(["git", "--git-dir", git_dir, "update-ref", "--stdin"], input="".join(lines), text=True, check=True)

@@ -47,10 +47,10 @@ def test_a_full_disk_before_the_intent_ends_the_process_and_touches_no_target(la
 
 
 class Later(clock.SystemClock):
-    """Five minutes on: the lease of whoever sleeps has run out."""
+    """Half an hour on: the lease of whoever sleeps has run out."""
 
     def now(self) -> datetime:
-        return super().now() + timedelta(minutes=5)
+        return super().now() + timedelta(minutes=30)
 
 
 def test_a_daemon_that_lost_its_leases_writes_nothing_and_ends(lab: installation.Installation) -> None:
