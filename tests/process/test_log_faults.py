@@ -47,25 +47,30 @@ def test_a_full_disk_before_the_intent_ends_the_process_and_touches_no_target(la
 
 
 class Later(clock.SystemClock):
-    """Half an hour on: the lease of whoever sleeps has run out."""
+    """Half an hour on, when it is told so: the lease of whoever sleeps has run out."""
+
+    ahead = timedelta(0)
 
     def now(self) -> datetime:
-        return super().now() + timedelta(minutes=30)
+        return super().now() + self.ahead
 
 
-def test_a_daemon_that_lost_its_leases_writes_nothing_and_ends(lab: installation.Installation) -> None:
+def test_a_daemon_that_lost_its_leases_writes_nothing_and_ends(
+    lab: installation.Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = {"signingKey": str(lab.folder / "log_key"), "url": f"sqlite:///{lab.folder}/shared.db"}
     lab.configure(store=store)
     first = lab.application()
     assert process.Pass(first).run(within_s=30)
     lab.configure(store=store, state=str(lab.folder / "other"))
+    monkeypatch.setattr(clock, "SystemClock", Later)
     second = lab.application()
 
     held_off = process.Pass(second)
     assert held_off.run(within_s=30)
     assert (held_off.unreachable or errors.ConfigError("", "")).code == "leased", "while the first one lives"
 
-    second.core.audit._clock = Later()
+    monkeypatch.setattr(Later, "ahead", timedelta(minutes=30))
     lab.change(web(lab.folder, "2\n"))
     assert process.Pass(second).run(within_s=30)
     file = lab.roots / "web" / "a"
