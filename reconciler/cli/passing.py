@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from reconciler import config, errors, model
 from reconciler.audit import record, state
 from reconciler.cli import exit_codes, printing
-from reconciler.views import targets
+from reconciler.views import status, targets
 
 if TYPE_CHECKING:
     from reconciler.daemon import application
@@ -71,25 +71,28 @@ def of_state(known: state.State) -> Iterator[int]:
 def _say(made: application.Application, unreachable: errors.ReconcilerError | None) -> None:
     known = made.core.audit.state
     if unreachable is not None:
-        printing.say(f"error: {unreachable.message}")
-    for code in known.halted:
-        printing.say(f"halted: {code}")
+        printing.say(f"error: {_full(model.Reason.of(unreachable))}")
+    for reason in status.alarms(known):
+        printing.say(_full(reason))
     for decision in known.held.values():
         for reason in decision.reasons:
-            printing.say(f"{decision.revision[:12]} {decision.verdict}: {reason.code}: {reason.message}")
+            printing.say(f"{decision.revision[:12]} {decision.verdict}: {_full(reason)}")
     for merge in known.pending.values():
         for result in merge.results:
             for finding in result.findings if result.outcome is not model.Outcome.PASS else ():
-                printing.say(f"{merge.decision.revision[:12]} {result.check}: {finding.message} ({finding.where})")
+                printing.say(f"{merge.decision.revision[:12]} {result.check}: {_full(finding)}")
     live = made.live()
     for name, target in known.targets.items():
         look = live[name].look if name in live else None
-        away = [reason.message for reason in look.errors.values()] if look else []
-        printing.say(f"{name}: {_where(target)}" + (f"; could not be looked at: {'; '.join(away)}" if away else ""))
+        away = tuple(look.errors.values()) if look else ()
+        printing.say(f"{name}: {_where(target)}" + ("; could not be looked at" if away else ""))
+        for reason in (*(targets.why(target.standing) if target.standing else ()), *away):
+            printing.say(f"  {_full(reason)}")
 
 
 def _where(target: state.Target) -> str:
-    if target.standing is None or target.standing.code is None:
-        return "rests"
-    why = "; ".join(reason.message for reason in targets.why(target.standing))
-    return f"stands {target.standing.code}" + (f" ({why})" if why else "")
+    return f"stands {target.standing.code}" if target.standing and target.standing.code else "rests"
+
+
+def _full(reason: model.Reason) -> str:
+    return printing.reason(reason.model_dump())

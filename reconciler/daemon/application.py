@@ -122,7 +122,7 @@ class Application:
 
     def ready(self) -> model.ValidationResult:
         known, fetches = self.state(), self.core.fetches
-        reasons = [model.Reason(code=code, message="halted") for code in known.halted]
+        reasons = [*status.alarms(known)]
         if known.tip is None:
             reasons.append(model.Reason(code="genesis", message="the pinned genesis has not been read yet"))
         if fetches.failure:

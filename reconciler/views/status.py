@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from reconciler import model
+from reconciler.admission import codes
 from reconciler.audit import state
 from reconciler.views import document
 
@@ -58,4 +59,13 @@ def status(facts: Facts, known: state.State) -> Status:
         targets=len(known.targets),
         log_size=known.size,
         warnings=facts.warnings,
+    )
+
+
+def alarms(known: state.State) -> model.ValidationResult:
+    """Why nothing is written, or nothing let in, until a person has looked: each code with its sentence and its way out."""
+    said = {code.name: code.says for code in codes.TABLE if code.name in codes.HALT}
+    return tuple(
+        model.Reason(code=code, message=f"halted: {said.get(code, 'an integrity alarm')}", fix=codes.fix(code))
+        for code in known.halted
     )
