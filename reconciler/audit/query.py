@@ -16,7 +16,10 @@ _PAGE_ROWS = 500
 
 
 class Terms(TypedDict, total=False):
-    """All that are given must hold. A `path` that ends with `/` stands for everything below it."""
+    """All that are given must hold.
+
+    A `path` that ends with `/` stands for everything below it, and the `person` root for `root (uid 0)` too.
+    """
 
     id: str
     deployment: str
@@ -93,10 +96,10 @@ def _find(asked: Sequence[subject.Subject], since: datetime | None, until: datet
 
 
 def _matches(kind: str, value: str) -> sa.ColumnElement[bool]:
-    column = schema.subject.c.value
-    if _is_folder(kind, value):
-        return sa.and_(column >= value, column < value + chr(0x10FFFF))
-    return column == value
+    column, beginning = schema.subject.c.value, _beginning(kind, value)
+    if not beginning:
+        return column == value
+    return sa.or_(column == value, sa.and_(column >= beginning, column < beginning + chr(0x10FFFF)))
 
 
 def _read(store: storage.Store, seqs: array[int], asked: Sequence[subject.Subject]) -> Iterator[record.Record]:
@@ -115,11 +118,15 @@ def _read(store: storage.Store, seqs: array[int], asked: Sequence[subject.Subjec
 def _is_about(entry: record.Record, asked: Sequence[subject.Subject]) -> bool:
     true = subject.subjects(entry)
     for kind, value in asked:
-        below = _is_folder(kind, value) and any(k == kind and path.startswith(value) for k, path in true)
-        if (kind, value) not in true and not below:
+        beginning = _beginning(kind, value)
+        longer = beginning and any(k == kind and found.startswith(beginning) for k, found in true)
+        if (kind, value) not in true and not longer:
             return False
     return True
 
 
-def _is_folder(kind: str, value: str) -> bool:
-    return kind == "path" and value.endswith("/")
+def _beginning(kind: str, value: str) -> str:
+    """With what another value may begin that is found too: all below a folder; a user of this machine, whatever the uid."""
+    if kind == "path" and value.endswith("/"):
+        return value
+    return f"{value} (uid " if kind == "person" else ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,16 @@ def test_an_operator_is_told_what_was_recorded_and_the_log_says_it_alike(bank: W
     assert bank.there("suspend", "hello", "--reason", "CHG1").out == "suspend hello: recorded\n"
     assert "suspend hello" in bank.there("audit", "query", "--type", "operator").out
     assert "gates passed" in bank.there("audit", "query", "--type", "clearance").out
+
+
+def test_what_an_operator_did_is_found_by_the_name_alone(bank: Workspace) -> None:
+    bank.there("suspend", "hello", "--reason", "CHG1")
+    name = pwd.getpwuid(os.getuid()).pw_name
+    asked = ("audit", "query", "--type", "operator", "-o", "json", "--person")
+    whole = f"{name} (uid {os.getuid()})"
+    assert [entry["event"]["actor"] for entry in bank.there(*asked, name).items] == [whole]
+    assert len(bank.there(*asked, whole).items) == 1
+    assert bank.there(*asked, name[:-1]).items == []
 
 
 def test_a_target_that_was_dropped_keeps_its_history(bank: Workspace) -> None:
