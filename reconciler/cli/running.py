@@ -21,9 +21,11 @@ ConvergeOption = Annotated[
 def run(config_file: options.ConfigOption = None, *, converge: ConvergeOption = False) -> int:
     """Run the daemon until SIGTERM or SIGINT. Logs to stderr, as JSON where that is no terminal."""
     from reconciler.daemon import application, process
-    from reconciler.web import server
+    from reconciler.web import peers, server
 
     told = _begin(config_file)
+    for stranger in peers.strangers(told.operators):
+        printing.say(f"warning: {stranger}")
     with process.owning(told.state):
         made = application.Application(told, converge=converge)
         try:

@@ -40,6 +40,23 @@ def actor(of: Peer, operators: Iterable[config.Operator]) -> Actor:
     return Actor(name, frozenset(verb for entry in operators if _fits(entry, of.uid, groups) for verb in entry.verbs))
 
 
+def strangers(operators: Iterable[config.Operator]) -> tuple[str, ...]:
+    """A sentence for each user and group that this machine does not know: its verbs are nobody's. A lookup may block."""
+    said = []
+    for number, entry in enumerate(operators):
+        try:
+            if entry.user is not None:
+                pwd.getpwnam(entry.user)
+            if entry.group is not None:
+                grp.getgrnam(entry.group)
+        except KeyError:
+            named = f"user {entry.user}" if entry.user is not None else f"group {entry.group}"
+            said.append(
+                f"operators.{number}: this machine knows no {named}; {', '.join(entry.verbs)} is given to nobody"
+            )
+    return tuple(said)
+
+
 def _account(of: Peer) -> tuple[str, frozenset[int]]:
     try:
         account = pwd.getpwuid(of.uid)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import grp
 import json
 import os
 import socket
@@ -310,3 +311,16 @@ def _as_somebody_else(state: Path, path: str) -> str:
     finished = subprocess.run(command, cwd=state, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr
     return finished.stdout.strip()
+
+
+def test_an_operator_whom_this_machine_does_not_know_is_named() -> None:
+    operators = (
+        config.Operator(user="no-such-user", verbs=("suspend", "resume")),
+        config.Operator(group="no-such-group", verbs=("rollback",)),
+        config.Operator(uid=4_000_000, verbs=("suspend",)),
+        config.Operator(group=grp.getgrgid(0).gr_name, verbs=("suspend",)),
+    )
+    assert peers.strangers(operators) == (
+        "operators.0: this machine knows no user no-such-user; suspend, resume is given to nobody",
+        "operators.1: this machine knows no group no-such-group; rollback is given to nobody",
+    )
