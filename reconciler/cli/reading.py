@@ -14,6 +14,8 @@ app = typer.Typer(rich_markup_mode=None)
 get = typer.Typer(help="List what is known.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(get, name="get")
 
+_DIGITS = 8  # of an object id where two stand in one row
+
 Target = Annotated[str, typer.Argument(metavar="TARGET")]
 
 
@@ -131,16 +133,24 @@ def _table(header: list[str], row: Callable[[dict[str, JsonValue]], list[str]]) 
 
 _text, _short = printing.text, printing.short
 
-_targets = _table(
-    ["NAME", "TYPE", "ENVIRONMENT", "SYNC", "HEALTH", "STANDING", "GIT", "CONFIRMED", "DRIFTED", "WHY"],
+_where = _table(
+    ["NAME", "TYPE", "ENV", "SYNC", "HEALTH", "STANDING", "GIT", "CONFIRMED", "DRIFT"],
     lambda t: [
         *(_text(t.get(name)) for name in ("name", "type", "environment", "sync", "health", "standing")),
-        _short(t.get("gitRevision")),
-        _short(t.get("confirmedRevision")),
+        _short(t.get("gitRevision"))[:_DIGITS],
+        _short(t.get("confirmedRevision"))[:_DIGITS],
         _text(t.get("drifted")),
-        printing.reasons(t.get("reasons")),
     ],
 )
+
+
+def _targets(document: printing.Document) -> None:
+    """A table for 80 columns, then every reason on a line of its own."""
+    _where(document)
+    for each in printing.items(document):
+        for reason in listed(each.get("reasons")):
+            printing.out(f"{_text(each.get('name'))}: {printing.reason(reason)}")
+
 
 revisions = _table(
     ["REVISION", "VERDICT", "CODES", "BY", "APPROVED BY", "TARGETS", "GATES"],

@@ -34,6 +34,18 @@ def test_an_operator_is_told_what_was_recorded_and_the_log_says_it_alike(bank: W
     assert "gates passed" in bank.there("audit", "query", "--type", "clearance").out
 
 
+def test_targets_fit_the_terminal_and_their_reasons_stand_below(bank: Workspace) -> None:
+    (bank.machine / "etc/motd").unlink()
+    bank.there("suspend", "hello", "--reason", "CHG1")
+    bank.there("once")
+    header, row, *below = bank.there("get", "targets").out.splitlines()
+    assert max(len(header.rstrip()), len(row.rstrip())) <= 80
+    assert header.split() == ["NAME", "TYPE", "ENV", "SYNC", "HEALTH", "STANDING", "GIT", "CONFIRMED", "DRIFT"]
+    assert row.split()[5] == "suspended"
+    assert below
+    assert all(line.startswith("hello: suspended: ") for line in below)
+
+
 def test_what_an_operator_did_is_found_by_the_name_alone(bank: Workspace) -> None:
     bank.there("suspend", "hello", "--reason", "CHG1")
     name = pwd.getpwuid(os.getuid()).pw_name
