@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from reconciler import documents, errors, model, ports
@@ -11,6 +11,7 @@ from reconciler.audit import log, record, state
 
 Terms = judging.Terms
 
+TARGETS_A_RECORD = 350  # With names of 63 characters they fill 50 of its 64 KiB.
 PATIENCE_POLLS = 2  # of a tip that is older than what was accepted: it may come from a replica that lags (trust.md 2.4)
 _STORE = frozenset({"object_hash", "repo_config"})
 _MERGE_PARENTS = 2
@@ -94,11 +95,21 @@ def take_over(repository: ports.Repository, audit: log.Log, pin: Pin, *, clock: 
         return _halt(audit, model.Reason(code="pin", message=moved, where="source.genesis", fix=fix))
     blob = _check_genesis(repository, pin, clock)
     targets = documents.target_digests(repository.tree(pin.genesis))
+    converge = pin.converge and known.genesis is None
+    first, *more = _in_parts(targets)
+    others = (record.TakenOver(revision=pin.genesis, targets=part, converge=converge) for part in more)
     if known.genesis is None:
-        first = record.Genesis(revision=pin.genesis, reason=pin.reason, targets=targets, converge=pin.converge)
-        return audit.append(first, evidence=(blob,))
-    again = record.Reset(before=known.tip, revision=pin.genesis, reason=pin.reason, targets=targets)
-    return audit.append(again, evidence=(blob,))
+        start = record.Genesis(revision=pin.genesis, reason=pin.reason, targets=first, converge=converge)
+        return audit.append(start, *others, evidence=(blob,))
+    again = record.Reset(before=known.tip, revision=pin.genesis, reason=pin.reason, targets=first)
+    return audit.append(again, *others, evidence=(blob,))
+
+
+def _in_parts(targets: Mapping[str, model.Digest]) -> tuple[dict[str, model.Digest], ...]:
+    """What one record after the other holds; at least one part, which may be empty."""
+    names = sorted(targets)
+    starts = range(0, max(len(names), 1), TARGETS_A_RECORD)
+    return tuple({name: targets[name] for name in names[at : at + TARGETS_A_RECORD]} for at in starts)
 
 
 def _waiting(known: state.State) -> frozenset[model.Oid]:

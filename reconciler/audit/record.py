@@ -49,6 +49,15 @@ class Reset(model.Value):
     targets: Mapping[str, model.Digest]
 
 
+class TakenOver(model.Value):
+    """More targets of a genesis or a reset than one record holds; appended together with it."""
+
+    type: Literal["taken_over"] = "taken_over"
+    revision: model.Oid
+    targets: Mapping[str, model.Digest]
+    converge: bool = False
+
+
 class Config(model.Value):
     """The daemon's own configuration is not what it was: its digest, and where it was read from."""
 
@@ -230,7 +239,7 @@ class Halt(model.Value):
 
 
 TargetEvent = Intent | Applied | Outcome | Confirmed | Drift | Standing
-Event = Genesis | Reset | Config | Seen | Decision | Clearance | Halt | Operator | TargetEvent
+Event = Genesis | Reset | TakenOver | Config | Seen | Decision | Clearance | Halt | Operator | TargetEvent
 
 
 def scope(event: Event) -> str:

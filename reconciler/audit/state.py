@@ -100,12 +100,11 @@ def fold(state: State, entry: record.Record) -> State:
     event = entry.event
     match event:
         case record.Genesis():
-            taken = _take_over(event, entry.seq)
-            return state.model_copy(
-                update={"tip": event.revision, "genesis": event.revision, "policies": event.revision, "targets": taken}
-            )
+            return _fold_genesis(state, entry, event)
         case record.Reset():
             return _fold_reset(state, entry, event)
+        case record.TakenOver():
+            return _take_over(state, entry.seq, event, converge=event.converge)
         case record.Config():
             return state.model_copy(update={"config": event.digest})
         case record.Seen():
@@ -138,28 +137,18 @@ def _put(state: State, *targets: Target) -> State:
     return state.model_copy(update={"targets": {**state.targets, **{t.name: t for t in targets}}})
 
 
-def _take_over(event: record.Genesis, seq: int) -> dict[str, Target]:
-    return {
-        name: Target(
-            name=name,
-            cleared=model.Version(revision=event.revision, digest=digest),
-            decision=seq,
-            clearance=seq,
-            decisions=(seq,),
-            taken_over=not event.converge,
-        )
-        for name, digest in event.targets.items()
-    }
-
-
-def _fold_reset(state: State, entry: record.Record, event: record.Reset) -> State:
-    """The pin moved: what should be is taken over from there; what was done stays known."""
-    kept = [
+def _take_over(
+    state: State, seq: int, event: record.Genesis | record.Reset | record.TakenOver, *, converge: bool
+) -> State:
+    """What should be is taken over from there; what was done before stays known."""
+    taken = [
         state.target(name).model_copy(
             update={
                 "cleared": model.Version(revision=event.revision, digest=digest),
-                "decision": entry.seq,
-                "taken_over": True,
+                "decision": seq,
+                "clearance": seq,
+                "decisions": (seq,),
+                "taken_over": not converge,
                 "waiting": None,
                 "gates": (),
                 "failed": frozenset(),
@@ -168,6 +157,16 @@ def _fold_reset(state: State, entry: record.Record, event: record.Reset) -> Stat
         )
         for name, digest in event.targets.items()
     ]
+    return _put(state, *taken)
+
+
+def _fold_genesis(state: State, entry: record.Record, event: record.Genesis) -> State:
+    begun = {"tip": event.revision, "genesis": event.revision, "policies": event.revision}
+    return _take_over(state.model_copy(update=begun), entry.seq, event, converge=event.converge)
+
+
+def _fold_reset(state: State, entry: record.Record, event: record.Reset) -> State:
+    """The pin moved: what is not taken over from there is released."""
     gone = [
         t.model_copy(update={"released": True, "cleared": None, "waiting": None, "gates": ()})
         for n, t in state.targets.items()
@@ -185,7 +184,7 @@ def _fold_reset(state: State, entry: record.Record, event: record.Reset) -> Stat
             "halted": (),
         }
     )
-    return _put(moved, *kept, *gone)
+    return _take_over(_put(moved, *gone), entry.seq, event, converge=False)
 
 
 def _fold_accepted(state: State, entry: record.Record, event: record.Decision) -> State:

@@ -39,7 +39,7 @@ def rows(entries: Iterable[record.Record]) -> list[dict[str, str | int]]:
 
 def _of(event: record.Event) -> Iterator[Subject]:  # noqa: C901 - one case for each event
     match event:
-        case record.Genesis() | record.Reset():
+        case record.Genesis() | record.Reset() | record.TakenOver():
             yield "revision", event.revision
             yield from (("target", name) for name in event.targets)
         case record.Seen():

@@ -275,7 +275,7 @@ def due(entry: record.Record, after: state.State) -> list[str]:
     """The turns that a record makes due. One that is forgotten here only comes later: every turn has its interval."""
     names: list[str] = []
     match entry.event:
-        case record.Genesis() | record.Reset():
+        case record.Genesis() | record.Reset() | record.TakenOver():
             names = [f"target:{n}" for n in after.targets]
         case record.Clearance() as event:
             touched = (t for t in after.targets.values() if entry.seq == t.clearance or event.revision == t.waiting)

@@ -18,6 +18,7 @@ from reconciler.views import document
 
 EventType = Literal[
     "genesis",
+    "taken_over",
     "reset",
     "config",
     "seen",

@@ -58,6 +58,18 @@ def test_genesis_takes_every_target_over(daemon: Daemon) -> None:
     assert all(target.taken_over for target in daemon.log.state.targets.values())
 
 
+def test_a_genesis_of_a_thousand_targets_takes_several_records_and_one_state() -> None:
+    files = {k: v for n in range(800) for k, v in estate.target(f"a-target-with-a-long-name-number-{n:04}").items()}
+    bank, clock = estate.Estate(files), logs.Clock()
+    kept = logs.make_log(clock=clock)
+    kept.lease("watch")
+    admit.take_over(bank.store, kept, bank.pin, clock=clock)
+    assert [e.event.type for e in kept.records()] == ["genesis", "taken_over", "taken_over"]
+    wanted = {n: t.cleared.digest for n, t in kept.state.targets.items() if t.cleared and t.taken_over}
+    assert wanted == documents.target_digests(bank.store.tree(bank.genesis))
+    kept.close()
+
+
 def test_a_second_start_takes_nothing_over_again(daemon: Daemon) -> None:
     daemon.bank.change(LEDGER)
     daemon.poll()
