@@ -1,4 +1,4 @@
-"""`policy lint`: what admission would refuse of an approval policy, and what it warns of."""
+"""`policy lint`: what admission would refuse of an approval policy, and what it warns of; what the gate `opa` would refuse beside it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def lint(
     profile: Annotated[Literal["production", "development"], typer.Option("--profile")] = "production",
     output: options.OutputOption = options.Output.TABLE,
 ) -> int:
-    """Judge an approval policy before anybody else does. Exits with 2 where it would be refused."""
+    """Judge an approval policy before anybody else does, and run the tests of the Rego beside it. Exits with 2 where one would be refused."""
     try:
         blob = file.read_bytes()
     except OSError as exc:
@@ -35,13 +35,16 @@ def lint(
             "policy_lint", "no policy can be read there", where=str(file), fix="name the file"
         ) from exc
     found = _lint(blob, file, production=profile == "production")
+    packages, refused = _prove(file.parent)
+    wrong = (*found.errors, *refused)
     document: dict[str, JsonValue] = {"apiVersion": "reconciler/v1", "kind": "Findings"}
     document |= {
-        "errors": [reason.model_dump() for reason in found.errors],
+        "errors": [reason.model_dump() for reason in wrong],
         "warnings": [reason.model_dump() for reason in found.warnings],
+        "packages": list(packages),
     }
     printing.emit(document, output, _show)
-    return exit_codes.USAGE if found.errors else exit_codes.FINE
+    return exit_codes.USAGE if wrong else exit_codes.FINE
 
 
 def _lint(blob: bytes, file: Path, *, production: bool) -> linter.Findings:
@@ -53,6 +56,20 @@ def _lint(blob: bytes, file: Path, *, production: bool) -> linter.Findings:
     return linter.lint(
         blob, source_id=repo.id, source_ref=repo.ref, now=datetime.now(UTC), production=production, paths=_paths(file)
     )
+
+
+def _prove(folder: Path) -> tuple[tuple[str, ...], model.ValidationResult]:
+    """The Rego packages of this folder as the gate loads them, guarded and proven by their tests; or what is wrong first."""
+    files = sorted(path for path in folder.rglob("*.rego") if path.is_file())
+    if not files:
+        return (), ()
+    from reconciler.gates import library
+
+    try:
+        loaded = library.load(tuple((path.as_posix(), path.read_bytes()) for path in files))
+    except errors.ConfigError as exc:
+        return (), (model.Reason.of(exc),)
+    return loaded.chosen(""), ()
 
 
 def _paths(file: Path) -> tuple[bytes, ...]:
@@ -73,4 +90,6 @@ def _show(document: printing.Document) -> None:
             if isinstance(each, dict):
                 printing.out(f"{kind.removesuffix('s')}: {printing.reason(each)}")
     if not document.get("errors"):
-        printing.out("the policy holds")
+        packages = document.get("packages")
+        proven = f", and so do the tests of {printing.text(packages)}" if packages else ""
+        printing.out(f"the policy holds{proven}")

@@ -9,6 +9,7 @@ import pytest
 from support import estate, workspace
 from support.workspace import Workspace
 
+REPOSITORY = Path(__file__).parents[2]
 CASES = """apiVersion: reconciler/v1
 kind: ApprovalPolicyTest
 cases:
@@ -65,6 +66,32 @@ def test_the_cases_beside_a_policy_are_tried(folder: Path) -> None:
     tried = workspace.run("policy", "test", "-o", "json", cwd=folder)
     assert tried.code == 2
     assert [each["holds"] for each in json.loads(tried.out)["items"]] == [True, False]
+
+
+def test_the_rego_beside_a_policy_is_proven_as_the_gate_does_it(tmp_path: Path) -> None:
+    folder = tmp_path / "policies"
+    folder.mkdir()
+    (folder / "approval.yaml").write_bytes(estate.policy_blob())
+    for name in ("vm.rego", "vm_test.rego"):
+        (folder / name).write_bytes((REPOSITORY / "policies" / name).read_bytes())
+    lint = ("policy", "lint", "--profile", "development")
+    told = workspace.run(*lint, cwd=tmp_path)
+    assert (told.code, told.out.splitlines()[-1]) == (0, "the policy holds, and so do the tests of compliance_policy"), (
+        told.out
+    )
+    with (folder / "vm.rego").open("a") as policy:
+        policy.write('\ndeny contains "never tried" if input.target.name == "x"\n')
+    line = len((folder / "vm.rego").read_text().splitlines())
+    untested = workspace.run(*lint, "-o", "json", cwd=tmp_path)
+    assert (untested.code, [(e["code"], e["where"]) for e in untested.document["errors"]]) == (
+        2,
+        [("rego", f"policies/vm.rego:{line}")],
+    )
+    (folder / "vm.rego").write_text("package compliance_policy\n\ndeny contains x if {\n")
+    broken = workspace.run(*lint, cwd=tmp_path)
+    assert broken.code == 2
+    assert "policies/vm.rego:" in broken.out
+    assert "holds" not in broken.out
 
 
 def test_cases_that_are_not_there_are_a_usage_error(tmp_path: Path) -> None:
