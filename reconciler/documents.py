@@ -12,6 +12,7 @@ spec:
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Literal, TypeVar
 
@@ -39,6 +40,28 @@ def folder(tree: model.Tree, path: bytes) -> model.Tree:
     return {p: entry for p, entry in tree.items() if p.startswith(path + b"/")}
 
 
+class _Folders:
+    """The folders under targets/ of the trees asked about last: a thousand targets must not each go through the whole tree."""
+
+    def __init__(self, kept: int) -> None:
+        self._kept: deque[tuple[model.Tree, dict[bytes, dict[bytes, model.Entry]]]] = deque(maxlen=kept)
+
+    def of(self, tree: model.Tree) -> dict[bytes, dict[bytes, model.Entry]]:
+        for known, folders in tuple(self._kept):
+            if known is tree:  # A tree is never changed once it was read.
+                return folders
+        found: dict[bytes, dict[bytes, model.Entry]] = {}
+        for path, entry in tree.items():
+            parts = path.split(b"/", 2)
+            if parts[0] == b"targets" and len(parts) > 2:  # noqa: PLR2004 - targets/<name>/...
+                found.setdefault(parts[1], {})[path] = entry
+        self._kept.append((tree, found))
+        return found
+
+
+_FOLDERS = _Folders(8)
+
+
 def target_names(tree: model.Tree) -> tuple[str, ...]:
     """The targets that this tree has a document for, sorted."""
     parts = (path.split(b"/") for path in tree)
@@ -48,20 +71,20 @@ def target_names(tree: model.Tree) -> tuple[str, ...]:
 
 def target_digest(tree: model.Tree, name: str) -> model.Digest | None:
     """The digest of a target's folder; None where it has no target.yaml: a document that vanishes releases."""
-    root = f"targets/{name}".encode(errors="surrogateescape")
-    return content_digest(folder(tree, root)) if root + b"/target.yaml" in tree else None
+    if f"targets/{name}/target.yaml".encode(errors="surrogateescape") not in tree:
+        return None
+    return content_digest(_target_files(tree, name))
+
+
+def _target_files(tree: model.Tree, name: str) -> model.Tree:
+    return _FOLDERS.of(tree).get(name.encode(errors="surrogateescape"), {})
 
 
 def target_digests(tree: model.Tree) -> dict[str, model.Digest]:
     """Of every target that has a document; one pass over the tree."""
-    folders: dict[bytes, dict[bytes, model.Entry]] = {}
-    for path, entry in tree.items():
-        parts = path.split(b"/", 2)
-        if parts[0] == b"targets" and len(parts) > 2:  # noqa: PLR2004 - targets/<name>/...
-            folders.setdefault(parts[1], {})[path] = entry
     return {
         name.decode(errors="surrogateescape"): content_digest(files)
-        for name, files in sorted(folders.items())
+        for name, files in sorted(_FOLDERS.of(tree).items())
         if b"targets/" + name + b"/target.yaml" in files
     }
 
@@ -103,7 +126,7 @@ def read_target(
     if actual is None:
         return None
     root = f"targets/{name}/"
-    blobs = {path.decode()[len(root) :]: repository.read(e.oid) for path, e in folder(tree, root[:-1].encode()).items()}
+    blobs = {path.decode()[len(root) :]: repository.read(e.oid) for path, e in _target_files(tree, name).items()}
     return parse_target(name, revision, actual, blobs)
 
 
