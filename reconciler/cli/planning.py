@@ -99,7 +99,7 @@ def _ask(path: str, where: clone.Place, head: str, config_file: Path | None) -> 
         away = isinstance(exc, errors.TransientError) or exc.code == "no_log"
         if not away or not clone.is_clone(where.path):
             raise
-        printing.say(f"the daemon cannot say: {exc.message}")
+        printing.say(f"the daemon cannot say: {exc.message}" + (f"; {exc.fix}" if exc.fix else ""))
         return None
 
 

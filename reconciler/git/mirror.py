@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler import errors, model
-from reconciler.git import approvals, objects, process, repository, store, trees
+from reconciler.git import approvals, complaints, objects, process, repository, store, trees
 
 TIP = "refs/incoming/tip"
 LOCK_WAIT_S = 30
@@ -31,6 +31,7 @@ _FOREIGN = (
     "objects/info/http-alternates",
 )
 _SHADOWED = re.compile(rf"error: cannot lock ref '{approvals.ROOT}/[^']*': '[^']*' exists; cannot create '[^']*'")
+_NOT_THERE = "not our ref"  # upload-pack, of an id that it does not have
 _HINT = "error: some local refs could not be updated"
 _QUIET = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--no-recurse-submodules")
 
@@ -100,7 +101,17 @@ class Mirror:
         process.check_oid(head)
         with self._locked():
             self._check()
-            self._fetch(head)  # Under no ref: nothing here drops an object, and previews would leave a ref each.
+            try:
+                self._fetch(head)  # Under no ref: nothing here drops an object, and previews would leave a ref each.
+            except errors.TransientError as exc:
+                if _NOT_THERE not in exc.message:
+                    raise
+                raise errors.TransientError(
+                    "source_error",
+                    f"the source has no commit {head}",
+                    where=self._watched.remote.url,
+                    fix="push the head first",
+                ) from exc
             self._fetch_approvals([head])
 
     def keep_approval(self, head: model.Oid, envelope: bytes) -> str:
@@ -139,11 +150,12 @@ class Mirror:
                 f"the remote has no {self._watched.ref} any more",
                 fix="push the branch again, at a descendant of the last accepted commit",
             )
-        complaint = _without(finished.complaint, remote.auth.token)
+        told = complaints.telling(_without(finished.stderr, remote.auth.token), finished.code)
         raise errors.TransientError(
             "source_error",
-            f"the source cannot be fetched: {complaint}",
-            fix="see that it is reachable with this key or token",
+            f"the source cannot be fetched: {told}",
+            where=remote.url,  # `Remote` takes none with a password or a token in it.
+            fix=complaints.advice(told),
         )
 
     def _fetch_approvals(self, heads: Sequence[model.Oid]) -> None:

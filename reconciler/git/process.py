@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from reconciler import errors, model
+from reconciler.git import complaints
 
 EMPTY_TREE = {
     "sha1": "4b825dc642cb6eb9a060e54bf8d69288fbee4904",
@@ -113,12 +114,8 @@ class Finished:
 
     @property
     def complaint(self) -> str:
-        """The last line in which git or ssh says what went wrong, as printable ASCII; no line marked as the remote's."""
-        lines = [
-            line for line in self.stderr.splitlines() if line.startswith(("fatal: ", "error: ", "ssh: ", "Host key"))
-        ]
-        printable = re.sub(r"[^ -~]", "?", lines[-1] if lines else f"exit code {self.code}")
-        return printable[:200]
+        """The lines in which git or ssh says what went wrong, as printable ASCII; no line marked as the remote's."""
+        return complaints.telling(self.stderr, self.code)
 
 
 def check_url(url: str, *, allow_file: bool = False) -> None:

@@ -134,6 +134,15 @@ def test_with_the_configuration_at_hand_a_plan_comes_from_the_target(bank: Works
     assert (ran.code, {g["outcome"] for g in ran.items}) == (0, {"PASS"})
 
 
+def test_a_head_that_was_not_pushed_is_to_be_pushed(bank: Workspace) -> None:
+    workspace.git(bank.clone, "fetch", "-q")
+    head = bank.branch("more", bank.motd("More words."))
+    told = bank.here("plan", "HEAD", "--config", bank.daemon / "reconciler.yaml")
+    assert told.code == 0
+    assert f"the daemon cannot say: the source has no commit {head}; push the head first" in told.err
+    assert "hello: not contacted" in told.out
+
+
 def test_a_head_that_nobody_signed_is_not_read(bank: Workspace) -> None:
     workspace.git(bank.clone, "switch", "-q", "-c", "unsigned", "origin/main")
     (bank.clone / "targets/hello/vm.yaml").write_text("files: []\n")

@@ -125,7 +125,8 @@ def test_an_unmerged_head_comes_by_its_id(remote: Clone, open_mirror: Open) -> N
     source.fetch_head(head)
     assert source.repository.brought_in(head, start) == (head,)
     assert source.repository.envelopes(head) == (b"early",)
-    assert failure(lambda: source.fetch_head(model.Oid("1" * 40)), errors.TransientError).code == "source_error"
+    missing = failure(lambda: source.fetch_head(model.Oid("1" * 40)), errors.TransientError)
+    assert (missing.code, missing.fix) == ("source_error", "push the head first")
     assert failure(lambda: source.fetch_head(model.Oid("main")), errors.ConfigError).code == "oid"
 
 
@@ -229,7 +230,9 @@ def test_what_fsck_refuses_does_not_get_in(remote: Clone, open_mirror: Open, nam
     raw = b"100644 " + name.encode() + b"\0" + bytes.fromhex(blob)
     tip = remote.commit_tree(remote.raw("tree", raw), start)
     source = open_mirror()
-    assert failure(lambda: source.fetch(start, NONE), errors.TransientError).code == "source_error"
+    refused = failure(lambda: source.fetch(start, NONE), errors.TransientError)
+    assert (refused.code, refused.where) == ("source_error", f"file://{remote.path}")
+    assert "error: object " in refused.message
     assert not source.repository.exists(tip)
 
 
