@@ -116,11 +116,19 @@ def _contents(where: clone.Place, head: str) -> list[plans.Preview]:
         return [
             plans.Preview(
                 target=name,
-                reasons=(_CONTENT_ONLY,),
+                reasons=(*_unreadable(onto, decision.revision, name), _CONTENT_ONLY),
                 content=preview.folder_diff(onto, here.base, decision.revision, name),
             )
             for name in sorted(decision.targets)
         ]
+
+
+def _unreadable(onto: merged.Merged, head: model.Oid, name: str) -> model.ValidationResult:
+    try:
+        documents.read_target(onto, head, name)
+    except errors.ConfigError as exc:
+        return (model.Reason.of(exc),)
+    return ()
 
 
 def readable(here: clone.Clone, head: model.Oid) -> tuple[record.Decision, merged.Merged]:

@@ -14,6 +14,7 @@ app = typer.Typer(rich_markup_mode=None)
 get = typer.Typer(help="List what is known.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(get, name="get")
 
+_UNREADABLE = frozenset({"parse", "schema"})
 _DIGITS = 8  # of an object id where two stand in one row
 
 Target = Annotated[str, typer.Argument(metavar="TARGET")]
@@ -244,11 +245,16 @@ def plans(document: printing.Document) -> None:
 
 
 def of_plans(document: printing.Document, *, differs: bool) -> int:
-    """A target that cannot be reached counts where it should have been; a plan that is not empty where that is asked."""
+    """A target that cannot be reached counts where it should have been; a plan that is not empty where that is asked.
+
+    A document that nobody can read counts as the gate `schema` would: it says no.
+    """
     codes = [exit_codes.FINE]
     for plan in printing.items(document):
         if not plan.get("contacted"):
             codes.append(exit_codes.UNREACHABLE if differs and not plan.get("content") else exit_codes.FINE)
+        if any(reason.get("code") in _UNREADABLE for reason in listed(plan.get("reasons"))):
+            codes.append(exit_codes.GATE)
         if listed(plan.get("refusals")):
             codes.append(exit_codes.DEFERRED)
         if differs and (plan.get("content") or (plan.get("contacted") and not plan.get("empty"))):

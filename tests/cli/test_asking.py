@@ -134,6 +134,19 @@ def test_with_the_configuration_at_hand_a_plan_comes_from_the_target(bank: Works
     assert (ran.code, {g["outcome"] for g in ran.items}) == (0, {"PASS"})
 
 
+@pytest.mark.parametrize("asked", ["the clone", "the daemon"])
+def test_a_plan_of_a_document_that_cannot_be_read_is_no_success(bank: Workspace, asked: str) -> None:
+    workspace.git(bank.clone, "fetch", "-q")
+    sound = (bank.clone / "targets/hello/target.yaml").read_text()
+    bank.branch("bad", {"targets/hello/target.yaml": sound.replace("environment:", "enviroment:")})
+    workspace.git(bank.clone, "push", "-q", "origin", "bad")
+    told = ("--config", bank.daemon / "reconciler.yaml") if asked == "the daemon" else ()
+    planned = bank.here("plan", "HEAD", *told)
+    assert planned.code == 3
+    assert "spec.enviroment: no field of this name (targets/hello/target.yaml:" in planned.out
+    assert "did you mean 'environment'?" in planned.out
+
+
 def test_a_head_that_was_not_pushed_is_to_be_pushed(bank: Workspace) -> None:
     workspace.git(bank.clone, "fetch", "-q")
     head = bank.branch("more", bank.motd("More words."))

@@ -76,9 +76,10 @@ def test_the_rego_beside_a_policy_is_proven_as_the_gate_does_it(tmp_path: Path) 
         (folder / name).write_bytes((REPOSITORY / "policies" / name).read_bytes())
     lint = ("policy", "lint", "--profile", "development")
     told = workspace.run(*lint, cwd=tmp_path)
-    assert (told.code, told.out.splitlines()[-1]) == (0, "the policy holds, and so do the tests of compliance_policy"), (
-        told.out
-    )
+    assert (told.code, told.out.splitlines()[-1]) == (
+        0,
+        "the policy holds, and so do the tests of compliance_policy",
+    ), told.out
     with (folder / "vm.rego").open("a") as policy:
         policy.write('\ndeny contains "never tried" if input.target.name == "x"\n')
     line = len((folder / "vm.rego").read_text().splitlines())
