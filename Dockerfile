@@ -18,9 +18,9 @@ COPY reconciler ./reconciler
 RUN UV_PROJECT_ENVIRONMENT=/opt/reconciler uv sync --frozen --no-dev --no-editable
 
 FROM python:${PYTHON}-slim-bookworm
-# git and ssh fetch the desired state; gpgv verifies commits that were signed with OpenPGP. ssh refuses to run for a uid without a name, hence the user.
+# git and ssh fetch the desired state; gpgv verifies commits that were signed with OpenPGP; libatomic is what the embedded Rego engine loads. ssh refuses to run for a uid without a name, hence the user.
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends git gpgv openssh-client \
+    && apt-get install -y --no-install-recommends git gpgv libatomic1 openssh-client \
     && rm -rf /var/lib/apt/lists/* \
     && groupadd --gid 10001 reconciler \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/reconciler --shell /usr/sbin/nologin reconciler \

@@ -58,6 +58,9 @@ def _ask(request: dict[str, object], within_s: float) -> list[list[JsonValue]]:
         )
     except subprocess.TimeoutExpired as exc:
         raise errors.TransientError("opa_late", f"the embedded engine gave no answer within {within_s:.0f} s") from exc
+    if b"libatomic.so.1" in done.stderr:
+        fix = "install it: apt-get install libatomic1, or your system's package of that name"
+        raise errors.PermanentError("opa_engine", "the embedded engine needs the library libatomic.so.1", fix=fix)
     if done.returncode != 0:
         raise errors.PermanentError("opa_engine", f"the embedded engine ended with status {done.returncode}")
     try:
