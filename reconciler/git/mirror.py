@@ -205,6 +205,15 @@ class Mirror:
             return frozenset(parent for oid in revisions for parent in self.repository.links(oid).parents[1:])
         except errors.PermanentError:
             return frozenset()
+        except errors.TransientError as exc:
+            if self.repository.exists(after):
+                raise
+            raise errors.TransientError(
+                "source_error",
+                f"the commit {after} is not in the source",
+                where=self._watched.remote.url,
+                fix="push it to the watched branch there; if it is the pinned one, see source.genesis too",
+            ) from exc
 
     def _check(self) -> None:
         """Look the mirror over, before every use and under the lock.

@@ -58,6 +58,15 @@ def test_a_source_that_is_away_is_six(bank: Workspace) -> None:
     assert "the source cannot be fetched" in passed.err
 
 
+def test_a_pin_that_is_not_in_the_source_is_named_with_what_to_do(bank: Workspace) -> None:
+    path = bank.daemon / "reconciler.yaml"
+    path.write_text(path.read_text().replace(bank.genesis, "1" * 40))
+    passed = bank.there("once")
+    assert passed.code == 6
+    assert f"the commit {'1' * 40} is not in the source" in passed.err
+    assert "push it to the watched branch there; if it is the pinned one, see source.genesis too" in passed.err
+
+
 def test_a_history_that_was_rewritten_is_seven(bank: Workspace) -> None:
     merge = bank.land("words", bank.motd("Words."))
     assert bank.there("once").code == 0

@@ -188,6 +188,15 @@ def test_an_empty_remote_has_no_such_ref(open_mirror: Open) -> None:
     assert failure(lambda: source.fetch(model.Oid("1" * 40), NONE), errors.PermanentError).code == "ref_missing"
 
 
+def test_a_commit_that_is_not_in_the_source_is_to_be_pushed_there(remote: Clone, open_mirror: Open) -> None:
+    remote.commit({"a": b"1"})
+    source, pinned = open_mirror(), model.Oid("1" * 40)
+    refused = failure(lambda: source.fetch(pinned, NONE), errors.TransientError)
+    assert refused.message == f"the commit {pinned} is not in the source"
+    assert (refused.code, refused.where) == ("source_error", f"file://{remote.path}")
+    assert "source.genesis" in refused.fix
+
+
 def test_an_unreachable_host_is_a_source_error_without_its_secrets(tmp_path: Path) -> None:
     auth = process.Auth(token="hunter2")
     watched = mirror.Watched(process.Remote("https://127.0.0.1:1/ops/state.git", auth), MAIN)
