@@ -52,14 +52,20 @@ class Signer:
 
 def make_repository(path: Path, branch: str = "main") -> None:
     """Make an empty repository with a work tree; its unborn branch is `branch`."""
-    _git(path, "init", "--quiet", f"--initial-branch={branch}")
+    import git  # GitPython: `git.Git.execute` copies the caller's environment, which is right here and nowhere else.
+
+    with git.Repo.init(path, initial_branch=branch):
+        pass
 
 
 def commit(path: Path, signer: Signer, message: str) -> model.Oid:
     """Commit all that the work tree holds, signed."""
-    _git(path, "add", "--all")
-    _git(path, *signer.options, "commit", "--quiet", "-S", "-m", message, variables=signer.variables)
-    return model.Oid(_git(path, "rev-parse", "HEAD"))
+    import git
+
+    with git.Repo(path) as repo:
+        repo.git.add(all=True)
+        _git(path, *signer.options, "commit", "--quiet", "-S", "-m", message, variables=signer.variables)
+        return model.Oid(repo.head.commit.hexsha)
 
 
 def merge(path: Path, head: model.Oid, *, onto: model.Oid, signer: Signer, message: str) -> model.Oid:
