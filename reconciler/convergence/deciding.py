@@ -132,7 +132,7 @@ def kept_meanwhile(known: state.Target) -> model.Version | None:
     return confirmed if confirmed and not known.strayed and confirmed.digest not in known.failed else None
 
 
-def decide(  # noqa: C901, PLR0911, PLR0912 - the table of the module's docstring, a row after the other
+def decide(  # noqa: C901, PLR0912 - the table of the module's docstring, a row after the other
     wanted: admitted.Admitted,
     known: state.Target,
     look: model.Look,

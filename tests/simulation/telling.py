@@ -6,7 +6,7 @@ from reconciler import model
 from reconciler.audit import record
 
 
-def brief(event: record.Event) -> str:  # noqa: PLR0911 - a line for each
+def brief(event: record.Event) -> str:
     match event:
         case record.Decision():
             codes = sorted({r.code for r in event.reasons})

@@ -5,9 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from reconciler.admission.admitted import Admitted
-
 from reconciler import model
+from reconciler.admission.admitted import Admitted
 from reconciler.audit import state
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
