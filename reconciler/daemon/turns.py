@@ -138,11 +138,11 @@ class Turns:
         except BaseException as exc:  # noqa: BLE001 - AuditError above all: the process must end, whichever thread saw it
             self.fail(exc)
         finally:
-            with self._changed:
+            with self._changed:  # As one: nobody may see a turn that has ended and is not due again yet.
                 again = name in self._again
                 slow = time.monotonic() - self._running.pop(name) >= self._patience_s
                 (self._slow.add if slow else self._slow.discard)(name)
                 self._again.discard(name)
+                if again or in_s is not None:
+                    self.wake(name, 0 if again else in_s or 0)
                 self._changed.notify_all()
-            if again or in_s is not None:
-                self.wake(name, 0 if again else in_s or 0)

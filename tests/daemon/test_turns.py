@@ -83,3 +83,19 @@ def test_stopping_lets_a_running_turn_end() -> None:
     fair.stop()
     runner.join(30)
     assert ended.is_set()
+
+
+def test_nothing_is_idle_while_a_turn_is_due_again() -> None:
+    """Turns that follow one another at once, many times over: the run ends when all are over and not before."""
+    for _ in range(100):
+        left = {"a": 20, "b": 20}
+
+        def turn(name: str, left: dict[str, int] = left) -> float | None:
+            left[name] -= 1
+            return 0 if left[name] else None
+
+        fair = turns.Turns(turn)
+        fair.wake("a")
+        fair.wake("b")
+        assert fair.run(until_idle=True)
+        assert left == {"a": 0, "b": 0}
