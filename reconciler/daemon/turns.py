@@ -119,9 +119,9 @@ class Turns:
     def _serve(self, name: str) -> None:
         """Take turns until there are enough idle threads without this one."""
         mine = threading.Event()
-        todo: str | None = name
-        while todo is not None:
-            self._one(todo)
+        following: str | None = name
+        while following is not None:
+            self._one(following)
             with self._changed:
                 if self._stopping or len(self._idle) >= self._limit:
                     return
@@ -129,7 +129,7 @@ class Turns:
                 self._idle.append(mine)
             mine.wait()
             with self._changed:
-                todo = self._handed.pop(mine)
+                following = self._handed.pop(mine)
 
     def _one(self, name: str) -> None:
         in_s: float | None = None
