@@ -8,6 +8,7 @@ itself and leave DDL outside; it is put into autocommit mode and told when to be
 from __future__ import annotations
 
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy import pool
 
 _BUSY_TIMEOUT_MS = 30_000  # A writer holds the lock for one append; longer means that something is wrong.
+_BUSY_PAUSE_S = 0.01
 _BEGIN = "reconciler_begin"
 _one_connection: weakref.WeakKeyDictionary[sa.Engine, threading.RLock] = weakref.WeakKeyDictionary()
 
@@ -172,9 +174,26 @@ def _prepare(dbapi: sqlite3.Connection, entry: pool.ConnectionPoolEntry, _proxy:
         return
     dbapi.isolation_level = None
     dbapi.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS}")
-    dbapi.execute("PRAGMA journal_mode=WAL")  # Answers `memory` where there is no file.
+    _write_ahead(dbapi)
     dbapi.execute("PRAGMA synchronous=FULL")
     entry.info["reconciler"] = True
+
+
+def _write_ahead(dbapi: sqlite3.Connection) -> None:
+    """Switch a new database to WAL, which it then stays in.
+
+    SQLite answers SQLITE_BUSY at once, and does not wait as `busy_timeout` says, while two connections switch together.
+    """
+    tries_end_s = time.monotonic() + _BUSY_TIMEOUT_MS / 1_000
+    while True:
+        try:
+            dbapi.execute("PRAGMA journal_mode=WAL")  # Answers `memory` where there is no file.
+        except dbapi.OperationalError as exc:
+            if exc.sqlite_errorname != "SQLITE_BUSY" or time.monotonic() > tries_end_s:
+                raise
+            time.sleep(_BUSY_PAUSE_S)
+        else:
+            return
 
 
 def _begin(connection: sa.Connection) -> None:

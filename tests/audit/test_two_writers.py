@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent import futures
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,23 @@ def test_racing_writers_of_different_scopes_share_one_chain(disk: sa.Engine) -> 
     assert not failures
     report = verification.verify(disk, logs.SIGNER.public, logs.ORIGIN)
     assert (report.problems, report.caches, report.size) == ((), (), 120)
+
+
+def test_many_who_open_a_new_log_at_once_all_come_in(tmp_path: Path) -> None:
+    """SQLite does not wait, as it does elsewhere, while several connections switch a database to WAL."""
+    for attempt in range(20):
+        engine = storage.make_engine(f"sqlite:///{tmp_path / f'{attempt}.db'}")
+        together = threading.Barrier(4)
+
+        def come_in(engine: sa.Engine = engine, together: threading.Barrier = together) -> int:
+            opened = storage.Store(engine)
+            together.wait()
+            opened.open()
+            return 1
+
+        with futures.ThreadPoolExecutor(4) as pool:
+            assert sum(done.result() for done in [pool.submit(come_in) for _ in range(4)]) == 4
+        engine.dispose()
 
 
 def test_a_writer_that_lost_its_lease_is_refused_and_others_hear_what_was_written(
