@@ -12,13 +12,13 @@ import inspect
 import sqlalchemy as sa
 
 from reconciler import model, ports
-from reconciler.audit import chain, checkpoint, record, schema, state, tree
+from reconciler.audit import chain, checkpoint, fold, record, schema, state, tree
 
 
 @functools.cache
 def code() -> model.Digest:
     """Of the source that folds: a state that other code folded is not read."""
-    return model.sha256("".join(inspect.getsource(module) for module in (model, record, state)).encode())
+    return model.sha256("".join(inspect.getsource(module) for module in (model, record, state, fold)).encode())
 
 
 def save(connection: sa.Connection, end: chain.Chain, known: state.State, origin: str, signer: ports.Signer) -> None:

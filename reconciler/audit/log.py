@@ -21,6 +21,7 @@ from reconciler.audit import (
     cached_fold,
     chain,
     checkpoint,
+    fold,
     identity,
     lease,
     merkle,
@@ -307,7 +308,7 @@ class Log:
             end, completed = end.add(row.leaf)
             # What is folded is what is stored, not what was handed in: a restart comes to the same state.
             kept.append(record.Record.model_validate_json(row.body))
-            known = state.fold(known, kept[-1])
+            known = fold.fold(known, kept[-1])
             nodes += completed
             rows.append(row)
         _insert(connection, schema.log, [row._asdict() for row in rows])
@@ -360,7 +361,7 @@ def _follow(connection: sa.Connection, start: _Head, found: MutableSequence[reco
     end, known = start
     for row in connection.execute(_ROWS, {"size": end.size}):
         end, entry = end.follow(chain.Row(*row))
-        known = state.fold(known, entry)
+        known = fold.fold(known, entry)
         found.append(entry)
     return _Head(end, known)
 

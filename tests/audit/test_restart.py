@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from support import logs
 
 from reconciler import model
-from reconciler.audit import cached_fold, log, record, schema, state, storage, verification
+from reconciler.audit import cached_fold, fold, log, record, schema, state, storage, verification
 
 TARGETS = st.sampled_from(["t", "u"])
 DEPLOYMENTS = st.sampled_from(["d1", "d2", "d3"])
@@ -80,7 +80,7 @@ def test_a_restart_comes_to_the_same_state_with_and_without_the_cache(history: l
     known = process.state
     folded = state.State()
     for entry in process.records():
-        folded = state.fold(folded, entry)
+        folded = fold.fold(folded, entry)
     assert folded == known
     assert logs.make_log(engine).state == known, "folded from the first record"
     process.close()
@@ -105,7 +105,7 @@ def test_every_prefix_that_ends_at_a_commit_verifies_and_no_other(history: list[
     entries = list(logs.make_log(engine).records())
     folded = state.State()
     for size in range(1, whole.size + 1):
-        folded = state.fold(folded, entries[size - 1])
+        folded = fold.fold(folded, entries[size - 1])
         prefix = copy_prefix(engine, size)
         report = verification.verify(prefix, logs.SIGNER.public, logs.ORIGIN)
         if size in commits:

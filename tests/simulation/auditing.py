@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import JsonValue
 
 from reconciler import model
-from reconciler.audit import chain, record, state
+from reconciler.audit import chain, fold, record
 from simulation import books, laws, telling, world
 
 
@@ -25,7 +25,7 @@ class Auditor(books.Books):
             self.chain, entry = self.chain.follow(chain.Row(*row))
             self.site.say(f"  #{entry.seq} {entry.scope} {telling.brief(entry.event)}")
             self._take(entry)
-            self.state = state.fold(self.state, entry)
+            self.state = fold.fold(self.state, entry)
             self.records.append(entry)
 
     # --- records ---
