@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import ClassVar, NamedTuple, Protocol, TypeVar
+from typing import ClassVar, NamedTuple, Protocol, TypeVar, runtime_checkable
 
-from pydantic import BaseModel
+from pydantic import BaseModel, JsonValue
 
 from reconciler import model
 
@@ -172,6 +172,18 @@ class Driver(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class Declaring(Protocol):
+    """A driver that can also say, without looking, what a document declares: what `trace --field` asks."""
+
+    def declared(self, desired: model.Desired) -> Mapping[model.Key, JsonValue]:
+        """Every resource as the document has it, secrets as references. Touches nothing.
+
+        Raises: ConfigError where the document cannot be read.
+        """
+        ...
 
 
 Drivers = Mapping[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Annotated
 
@@ -114,11 +115,14 @@ def history(
 def trace(
     target: Target,
     key: Annotated[str, typer.Argument(metavar="KEY", help="A resource: [member:]kind/namespace/name.")],
+    field: Annotated[
+        str, typer.Option(metavar="PATH", help="One field of it: spec.replicas, containers[name=api].image.")
+    ] = "",
     config_file: options.ConfigOption = None,
     output: options.OutputOption = options.Output.TABLE,
 ) -> int:
     """From a resource of a target to its deployment, its merge, who approved that, and what the gates said."""
-    printing.emit(_ask(config_file, f"/targets/{target}/trace", key=key), output, _trace)
+    printing.emit(_ask(config_file, f"/targets/{target}/trace", key=key, field=field), output, _trace)
     return exit_codes.FINE
 
 
@@ -272,6 +276,8 @@ def _trace(document: printing.Document) -> None:
     printing.out(
         f"{_text(document.get('key'))} on {_text(document.get('target'))}: {'ours' if document.get('owned') else 'not ours'}"
     )
+    if document.get("field"):
+        printing.out(f"  {_text(document.get('field'))} is {json.dumps(document.get('value'))}, which came with:")
     if isinstance(deployment, dict):
         outcome = _text(deployment.get("outcome") or "open")
         printing.out(

@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from reconciler import config, errors, model
+from pydantic import JsonValue
+
+from reconciler import config, errors, model, ports
 from reconciler.admission import judging, policy, statement
 from reconciler.audit import identity, log, query, signing, storage, verification
 from reconciler.audit import record as events
@@ -153,6 +155,18 @@ class Application:
 
     def read(self, seq: int) -> events.Record:
         return query.show(self.engine, seq)
+
+    def declared(self, target: str, version: model.Version, key: model.Key) -> JsonValue:
+        state = self.core.read(target, version).state if version.revision else None
+        if not isinstance(state, model.Desired):
+            return None  # The state before there was a document.
+        driver = self.core.outside.drivers[state.kind]()
+        try:
+            if not isinstance(driver, ports.Declaring):
+                raise errors.ConfigError("field", f"a target of type {state.kind} cannot say what stands in a field")
+            return driver.declared(state).get(key)
+        finally:
+            driver.close()
 
     def verification(self) -> verification.Report:
         """The whole log, verified. Blocks for long."""

@@ -262,6 +262,9 @@ class Memory:
     def close(self) -> None:
         pass
 
+    def declared(self, desired: model.Desired) -> Mapping[model.Key, JsonValue]:
+        return {key: want.value for key, want in _declared(desired).items()}
+
     def _world(self, wanted: model.Wanted) -> World:
         formerly = (wanted.folder or wanted.formerly) if isinstance(wanted, model.Desired) else ""
         world = self._worlds(wanted.target, formerly)

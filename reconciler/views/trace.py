@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Literal
+from typing import Literal, NamedTuple
+
+from pydantic import JsonValue
 
 from reconciler import model
 from reconciler.audit import record, state
-from reconciler.views import audit, deployments, document, gates, revisions
+from reconciler.views import audit, deployments, document, fields, gates, revisions
 
 TYPES: frozenset[audit.EventType] = frozenset(("intent", "applied", "outcome"))
+
+
+class Field(NamedTuple):
+    """One field of the resource, and how to learn what a state declares for the resource: None where it has none."""
+
+    path: str
+    declared: Callable[[model.Version], JsonValue]
 
 
 class Trace(document.Document):
     kind: Literal["Trace"] = "Trace"
     target: str
     key: model.Key
+    field: str = ""
+    value: JsonValue = None  # of the field, as the state that is its origin declares it
     owned: bool  # the log says that we wrote it, and it was not let go since
     identity: str
     action: str  # of the write that is its origin; empty: nothing here ever wrote it
@@ -26,22 +37,32 @@ class Trace(document.Document):
 
 
 def trace(
-    target: state.Target, key: model.Key, records: Iterable[record.Record], read: Callable[[int], record.Record]
+    target: state.Target,
+    key: model.Key,
+    records: Iterable[record.Record],
+    read: Callable[[int], record.Record],
+    field: Field | None = None,
 ) -> Trace:
     """`records`: of this target, of `TYPES`, oldest first. `read` gives the decisions and the clearance by their seq.
 
     The origin is the last deployment that wrote the resource; one that closed FAILED counts: what it wrote may stand there.
+    Of a field it is the last one that wanted another value than what stood before it: corrections of drift and ways back
+    lend it nothing.
+
+    Raises: ConfigError(field) for a path that names none.
     """
     written = tuple(entry for entry in records if _about(entry.event, target.name))
-    origin = next((e for e in reversed(written) if isinstance(e.event, record.Intent) and key in e.event.actions), None)
-    if origin is None or not isinstance(origin.event, record.Intent):
+    wrote = [e.event for e in written if isinstance(e.event, record.Intent) and key in e.event.actions]
+    event, value = _origin(wrote, field)
+    if event is None:
         return _taken_over(target, key, read)
-    event = origin.event
     deployed = deployments.deployments(written)
     merges, results, seqs = _grounds(event.decisions, event.clearance, read)
     return Trace(
         target=target.name,
         key=key,
+        field=field.path if field else "",
+        value=value,
         owned=key in target.owned,
         identity=target.owned.get(key, ""),
         action=event.actions[key],
@@ -50,6 +71,17 @@ def trace(
         gates=results,
         records=(*seqs, *(e.seq for e in written if _deployment(e.event) == event.deployment)),
     )
+
+
+def _origin(wrote: list[record.Intent], field: Field | None) -> tuple[record.Intent | None, JsonValue]:
+    if field is None or not wrote:
+        return (wrote[-1] if wrote else None), None
+    places = fields.parse(field.path)
+    for intent in reversed(wrote):
+        value = fields.value_at(field.declared(intent.wanted), places)
+        if value != fields.value_at(field.declared(intent.before), places):
+            return intent, value
+    return wrote[0], fields.value_at(field.declared(wrote[-1].wanted), places)
 
 
 def _taken_over(target: state.Target, key: model.Key, read: Callable[[int], record.Record]) -> Trace:

@@ -54,7 +54,7 @@ ROUTES: tuple[Route, ...] = (
     _read("target", "/targets/{target}", operations.get_target),
     _read("diff", "/targets/{target}/diff", operations.get_diff),
     _read("history", "/targets/{target}/history", operations.get_history),
-    _read("trace", "/targets/{target}/trace", operations.get_trace, "key"),
+    _read("trace", "/targets/{target}/trace", operations.get_trace, "key", "field"),
     _read("revisions", "/revisions", operations.get_revisions, "since"),
     _read("deployments", "/deployments", operations.get_deployments, "target", "since"),
     _read("gates", "/gates", operations.get_gates, "revision", "since"),

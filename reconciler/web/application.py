@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from pydantic import JsonValue
+
 from reconciler import model
 from reconciler.audit import record, state
 from reconciler.views import audit, plans, status, targets
@@ -48,6 +50,13 @@ class Application(Protocol):
 
     def read(self, seq: int) -> record.Record:
         """Raises: ConfigError(no_record)."""
+        ...
+
+    def declared(self, target: str, version: model.Version, key: model.Key) -> JsonValue:
+        """What this state of the target declares for a resource, secrets as references; None: nothing. Reads content only.
+
+        Raises: ConfigError(field) where the target's kind cannot say; ConfigError for a document that cannot be read.
+        """
         ...
 
     def verify_log(self) -> int:

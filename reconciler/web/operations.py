@@ -100,8 +100,10 @@ def get_history(call: Call) -> history.History:
 
 def get_trace(call: Call) -> trace.Trace:
     target = _target(call)
+    key, path = model.Key(_param(call, "key")), call.params.get("field", "")
     written = call.application.records(audit.Query(target=target.name, types=trace.TYPES))
-    return trace.trace(target, model.Key(_param(call, "key")), written, call.application.read)
+    field = trace.Field(path, lambda version: call.application.declared(target.name, version, key)) if path else None
+    return trace.trace(target, key, written, call.application.read, field)
 
 
 def get_revisions(call: Call) -> revisions.RevisionList:

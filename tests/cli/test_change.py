@@ -46,6 +46,10 @@ def test_a_change_goes_from_a_branch_to_the_machine(bank: Workspace) -> None:
     traced = bank.there("trace", "hello", "file//etc/motd", "-o", "json").document
     assert traced["merges"][0]["head"] == head
     assert "approved: bob (A2" in bank.there("trace", "hello", "file//etc/motd").out
+    field = bank.there("trace", "hello", "file//etc/motd", "--field", "mode", "-o", "json").document
+    assert (field["field"], field["value"], field["merges"][0]["head"]) == ("mode", "0644", head)
+    refused = bank.there("trace", "hello", "file//etc/motd", "--field", "..mode")
+    assert (refused.code, "containers[name=api].image" in refused.err) == (2, True)
     assert "type: genesis" in bank.there("audit", "show", "1").out
     assert bank.there("audit", "verify").code == 0
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 import sqlalchemy as sa
+from pydantic import JsonValue
 
 from reconciler import model
 from reconciler.audit import log, query, record, state, storage
@@ -121,6 +122,9 @@ class Application:
 
     def read(self, seq: int) -> record.Record:
         return query.show(self.engine, seq)
+
+    def declared(self, target: str, version: model.Version, key: model.Key) -> JsonValue:
+        return {"colour": version.digest, "key": key} if target == "api" else None
 
     def verify_log(self) -> int:
         return self._answer("verify_log", self.log.size)

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from pydantic import JsonValue
 from support import recorded
 
 from reconciler import errors, model
 from reconciler.audit import record
-from reconciler.views import audit, deployments, drift, gates, history, plans, revisions, status, targets, trace
+from reconciler.views import audit, deployments, drift, fields, gates, history, plans, revisions, status, targets, trace
 
 EMPTY = model.Plan(target="api", wanted=recorded.NEW, fingerprint=recorded.PLAN, stages=())
 STEP = model.Step(key=recorded.KEY, action="update", command="write", before=None, hazards=("restart",), diff="-a\n+b")
@@ -209,6 +210,37 @@ def test_a_live_resource_is_traced_to_the_people_who_let_it_in() -> None:
     ]
     assert [(g.check, g.outcome) for g in shown.gates] == [("opa: compliance_policy", "PASS")]
     assert shown.records == (3, 4, 5, 6, 7)
+
+
+def test_a_field_is_traced_to_the_deployment_that_last_wanted_another_value() -> None:
+    of = happened(*recorded.DEPLOYED)
+    first = recorded.intent()
+    newest = recorded.version(recorded.MERGE, recorded.OTHER)
+    later = recorded.intent("d2").model_copy(update={"before": first.wanted, "wanted": newest})
+    of.happen(later, recorded.applied("d2"), recorded.outcome("d2"))
+    colours = {first.wanted.digest: "blue", newest.digest: "blue"}
+    sizes = {first.wanted.digest: 1, newest.digest: 2}
+
+    def declared(version: model.Version) -> JsonValue:
+        return {"colour": colours.get(version.digest), "parts": [{"name": "a.b", "size": sizes.get(version.digest)}]}
+
+    def traced(path: str) -> tuple[str | None, JsonValue]:
+        field = trace.Field(path, declared)
+        shown = trace.trace(of.state().targets["api"], recorded.KEY, everything(of), of.read, field)
+        return shown.deployment.id if shown.deployment else None, shown.value
+
+    assert traced("colour") == ("d1", "blue")
+    assert traced("parts[name=a.b].size") == ("d2", 2)
+    assert traced("parts[0].size") == ("d2", 2)
+    assert traced("parts[7].size") == ("d1", None), "nobody declares it: the deployment that wrote the resource first"
+
+
+def test_a_path_that_names_no_field_is_refused_with_how_to_write_one() -> None:
+    for path in ("", ".spec", "spec..a", "a[", "a[name=", 'a["b]', "a]"):
+        with pytest.raises(errors.ConfigError) as refused:
+            fields.parse(path)
+        assert (refused.value.code, "containers[name=api].image" in refused.value.fix) == ("field", True)
+    assert fields.value_at({"a": {"b.c/d": 3}}, fields.parse('a["b.c/d"]')) == 3
 
 
 def test_a_resource_that_nobody_here_wrote_is_traced_to_the_takeover() -> None:

@@ -71,6 +71,7 @@ def test_each_read_answers_with_its_kind(of: recorded.Application, path: str, ki
 
 def test_reads_take_their_parameters(of: recorded.Application) -> None:
     assert get(of, "/targets/api/trace", key=recorded.KEY)["kind"] == "Trace"
+    assert get(of, "/targets/api/trace", key=recorded.KEY, field="colour")["value"] == recorded.NEW
     assert len(records := _items(get(of, "/audit", type="intent,outcome", target="api"))) == 2, records
     assert len(_items(get(of, "/audit", person="bob"))) == 1
     assert len(_items(get(of, "/deployments", target="db"))) == 0

@@ -76,6 +76,11 @@ class Want:
     def key(self) -> model.Key:
         return key_of(self.type, self.path)
 
+    def declared(self) -> dict[str, JsonValue]:
+        """As the document has it: no number of a host's own, and of a content no more than its digest."""
+        said: dict[str, JsonValue] = {"type": self.type, "mode": self.mode, "owner": self.owner, "group": self.group}
+        return said if self.type == "directory" else said | {"digest": self.digest, "size": self.size}
+
 
 def key_of(kind: Kind, path: str) -> model.Key:
     return model.Key(f"{kind}//{path}")

@@ -105,6 +105,9 @@ class Vm:
     def close(self) -> None:
         pass
 
+    def declared(self, desired: model.Desired) -> Mapping[model.Key, JsonValue]:
+        return {key: want.declared() for key, want in document.read(desired).items()}
+
     def _root(self, wanted: model.Wanted) -> rootfs.Root:
         return rootfs.open_root(_connection(wanted).root, self._facilities.local_roots)
 
