@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from reconciler import documents, model, strict_yaml
-from reconciler.admission import lint, policy
+from reconciler.admission import lint, policy, trying
 from reconciler.targets import probes
 from reconciler.targets.vm import document
 
@@ -109,3 +109,9 @@ def test_its_policies_are_those_of_our_library() -> None:
 def test_every_document_is_strict_yaml() -> None:
     found = [p for p in EXAMPLE.rglob("*.yaml") if "files" not in p.parts]
     assert all(strict_yaml.load(path.read_bytes(), path.name) for path in found)
+
+
+def test_the_cases_beside_the_policy_hold() -> None:
+    cases = trying.read_cases((EXAMPLE / trying.TEST_PATH).read_bytes())
+    assert {case.expect for case in cases} == {"accept", "hold"}
+    assert [reason for case in cases for reason in trying.run(_policy(), case)] == []
