@@ -1,15 +1,16 @@
 """YAML bytes -> JSON values, strictly (design.md 6): what two parsers could read differently is refused, with file and line.
 
-Refused: duplicate keys, anchors, aliases, tags, several documents, keys that are no strings, and plain scalars that mean
-one thing in YAML 1.1 and another in 1.2 or to a reader (`0777`, `NO`, `12:30:45`, `2026-01-31`, `1_000`).
+Refused: duplicate keys, anchors, aliases, tags, several documents (but by `parse_all`), keys that are no strings, and plain
+scalars that mean one thing in YAML 1.1 and another in 1.2 or to a reader (`0777`, `NO`, `12:30:45`, `2026-01-31`, `1_000`).
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias, get_args
+from typing import TYPE_CHECKING, TypeAlias, get_args, get_origin
 
 import yaml
 from pydantic import JsonValue
@@ -43,6 +44,9 @@ _AMBIGUOUS = re.compile(
     re.VERBOSE,
 )
 
+# A marker in the first column always begins a document, in a block scalar too (YAML 1.2.2, 9.1.2).
+_MARKER = re.compile(rb"^---(?=[ \t\r\n]|\Z)", re.MULTILINE)
+
 _Frame: TypeAlias = "_Mapping | _Sequence"
 
 
@@ -74,24 +78,43 @@ def mapping(document: Located, where: str) -> dict[str, JsonValue]:
     return document.value
 
 
-def parse(blob: bytes, where: str) -> Located:
+def parse(blob: bytes, where: str, *, first_line: int = 1) -> Located:
     """Like `load`, with lines, and any value at the root. An empty document is None.
 
-    Raises: ConfigError(parse).
+    `first_line`: of this document in its file. Raises: ConfigError(parse).
     """
     if len(blob) > MAX_BYTES:
         raise errors.ConfigError("parse", f"{len(blob)} bytes; at most {MAX_BYTES} are read", where=where)
-    builder = _Builder(where)
+    builder = _Builder(where, first_line)
     try:
         for event in _events(blob):
             builder.take(event)
     except yaml.YAMLError as exc:
         mark = getattr(exc, "problem_mark", None)
         problem = getattr(exc, "problem", None) or "not YAML"
-        raise errors.ConfigError("parse", str(problem), where=f"{where}:{mark.line + 1}" if mark else where) from exc
+        raise errors.ConfigError(
+            "parse", str(problem), where=f"{where}:{mark.line + first_line}" if mark else where
+        ) from exc
     except UnicodeDecodeError as exc:
         raise errors.ConfigError("parse", "not UTF-8", where=where, fix="save the file as UTF-8") from exc
     return Located(builder.root, builder.lines)
+
+
+def parse_all(blob: bytes, where: str) -> tuple[Located, ...]:
+    """Each document of a file of several, lines counted from the top of the file. Empty ones are left out, but for the only one.
+
+    Raises: ConfigError(parse); `MAX_BYTES` holds for each document.
+    """
+    marks = [m.start() for m in _MARKER.finditer(blob)]
+    cuts = [0, *(mark for mark in marks if mark), len(blob)]
+    found, line = [], 1
+    for start, end in itertools.pairwise(cuts):
+        part = blob[start:end]
+        read = parse(part, where, first_line=line)
+        line += part.count(b"\n")
+        if read.value is not None or len(cuts) == 2:  # noqa: PLR2004 - the only document of its file
+            found.append(read)
+    return tuple(found)
 
 
 def validation_reasons(
@@ -172,8 +195,14 @@ def _fields(of: type[pydantic.BaseModel], path: Path) -> list[str]:
         return list(known)
     entry = known.get(str(path[0]))
     inner = [a for a in _parts(entry.annotation) if issubclass(a, pydantic.BaseModel)] if entry else []
-    rest = path[2:] if len(path) > 1 and isinstance(path[1], int) else path[1:]
+    chosen = len(path) > 1 and (isinstance(path[1], int) or _is_by_name(entry.annotation if entry else None))
+    rest = path[2:] if chosen else path[1:]
     return _fields(inner[0], rest) if inner else []
+
+
+def _is_by_name(annotation: object) -> bool:
+    """Whether people choose the keys there: those are no fields of ours."""
+    return get_origin(annotation) is Mapping or any(get_origin(part) is Mapping for part in get_args(annotation))
 
 
 def _parts(annotation: object) -> Iterator[type]:
@@ -206,10 +235,10 @@ class _Sequence:
 class _Builder:
     """Takes parse events; keeps what is open on a stack, so that depth is bounded by us and not by the interpreter."""
 
-    def __init__(self, where: str) -> None:
+    def __init__(self, where: str, first_line: int) -> None:
         self.root: JsonValue = None
         self.lines: dict[Path, int] = {}
-        self._where = where
+        self._where, self._first_line = where, first_line
         self._stack: list[_Frame] = []
         self._documents = self._nodes = 0
 
@@ -256,7 +285,7 @@ class _Builder:
         return (*frame.path, len(frame.value) if isinstance(frame, _Sequence) else frame.key or "")
 
     def _put(self, event: yaml.Event, value: JsonValue) -> None:
-        line = _line(event)
+        line = self._line(event)
         match self._stack[-1] if self._stack else None:
             case None:
                 self.root = value
@@ -294,8 +323,7 @@ class _Builder:
         return text
 
     def _error(self, event: yaml.Event, message: str, fix: str) -> errors.ConfigError:
-        return errors.ConfigError("parse", message, where=f"{self._where}:{_line(event)}", fix=fix)
+        return errors.ConfigError("parse", message, where=f"{self._where}:{self._line(event)}", fix=fix)
 
-
-def _line(event: yaml.Event) -> int:
-    return event.start_mark.line + 1 if event.start_mark else 1
+    def _line(self, event: yaml.Event) -> int:
+        return self._first_line + (event.start_mark.line if event.start_mark else 0)

@@ -352,8 +352,9 @@ def _parse(blob: bytes) -> Policy:
     try:
         spec = PolicyFile.model_validate(document).spec
     except ValueError as exc:
-        found = strict_yaml.config_error(exc, located, PATH)
-        raise errors.ConfigError("policy_lint", found.message, where=found.where, fix="see schemas/ and docs") from exc
+        found = strict_yaml.config_error(exc, located, PATH, schema=PolicyFile)
+        fix = found.fix or "its fields: reconciler schema approval-policy"
+        raise errors.ConfigError("policy_lint", found.message, where=found.where, fix=fix) from exc
     return Policy.model_construct(**dict(spec), digest=model.sha256(blob))
 
 

@@ -113,8 +113,12 @@ def read_cases(blob: bytes, where: str = TEST_PATH) -> tuple[Case, ...]:
     try:
         return CaseFile.model_validate(document).cases
     except ValueError as exc:
-        found = strict_yaml.config_error(exc, located, where)
-        raise errors.ConfigError("policy_test", found.message, where=found.where) from exc
+        found = strict_yaml.config_error(exc, located, where, schema=CaseFile)
+        fix = (
+            found.fix
+            or "name, change and expect stand in every case; paths, environments, types and author in a change"
+        )
+        raise errors.ConfigError("policy_test", found.message, where=found.where, fix=fix) from exc
 
 
 def _people(case: Case) -> set[str]:

@@ -70,6 +70,23 @@ def test_what_cannot_be_honoured_is_refused_by_name_and_line(change: Change, sai
     assert refused.value.where.startswith("policies/approval.yaml:")
 
 
+@pytest.mark.parametrize(
+    ("change", "fix"),
+    [
+        (lambda s: s.update(hazard=[]), "did you mean 'hazards'?"),
+        (lambda s: s["people"]["bob"].update(email=["bob@bank.example"]), "did you mean 'emails'?"),
+        (lambda s: s["rules"][0].update(path=["/**"]), "did you mean 'paths'?"),
+        (lambda s: s.update(namespace="git"), "its fields: reconciler schema approval-policy"),
+    ],
+)
+def test_what_is_misspelt_is_told_the_near_name(change: Change, fix: str) -> None:
+    spec = estate.policy_spec()
+    change(spec)
+    with pytest.raises(errors.ConfigError) as refused:
+        read(spec)
+    assert refused.value.fix == fix
+
+
 def rename_bob(spec: estate.Spec, name: str) -> None:
     spec["people"][name] = spec["people"].pop("bob")
     spec["teams"]["sre"] = ["alice", name, "grace", "heidi"]

@@ -92,6 +92,15 @@ def test_a_file_of_cases_that_cannot_be_read_says_where(text: str) -> None:
     assert refused.value.where.startswith(trying.TEST_PATH)
 
 
+def test_a_misspelt_field_of_a_case_is_told_the_near_name() -> None:
+    text = (
+        "apiVersion: reconciler/v1\nkind: ApprovalPolicyTest\ncases: [{name: x, expect: hold, change: {path: [a]}}]\n"
+    )
+    with pytest.raises(errors.ConfigError) as refused:
+        trying.read_cases(text.encode())
+    assert refused.value.fix == "did you mean 'paths'?"
+
+
 def test_the_cases_of_the_page_are_read_and_hold() -> None:
     page = (Path(__file__).parents[2] / "docs/reference/cli.md").read_text()
     (example,) = (text for text in re.findall(r"(?:^    .*\n)+", page, re.MULTILINE) if "ApprovalPolicyTest" in text)
