@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler import errors, model
-from reconciler.git import approvals, process
+from reconciler.git import approvals, complaints, process
 
 _TIMEOUT_S = 300  # a person may have to touch a key meanwhile
 _REPOSITORY_VARIABLES = (
@@ -154,7 +154,9 @@ def push(path: Path, remote: str, source: str, ref: str) -> None:
             f"{remote} refused {ref}: {_refusal(finished)}",
             fix="fetch, look at what is there, and try again",
         )
-    raise errors.TransientError("source_error", f"{ref} could not be pushed to {remote}: {_complaint(finished)}")
+    why = _complaint(finished)
+    fix = complaints.advice(why).replace("source.url", f"the address of {remote} (git remote -v)")
+    raise errors.TransientError("source_error", f"{ref} could not be pushed to {remote}: {why}", fix=fix)
 
 
 def _commit_tree(path: Path, tree: str, parents: tuple[model.Oid, ...], *, signer: Signer, message: str) -> model.Oid:
@@ -211,10 +213,9 @@ def _verb(command: tuple[str, ...]) -> str:
 
 
 def _complaint(finished: subprocess.CompletedProcess[bytes]) -> str:
-    lines = finished.stderr.decode(errors="replace").strip().splitlines()
-    return re.sub(
-        r"[^ -~]", "?", re.sub(r"//[^/@ ]*@", "//***@", lines[-1] if lines else f"exit code {finished.returncode}")
-    )
+    """The cause, as for the daemon's own git; a person's remote may stand with a password in its address."""
+    told = complaints.telling(finished.stderr.decode(errors="replace"), finished.returncode)
+    return re.sub(r"//[^/@ ]*@", "//***@", told)
 
 
 def _refusal(finished: subprocess.CompletedProcess[bytes]) -> str:

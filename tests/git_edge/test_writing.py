@@ -172,6 +172,8 @@ def test_a_push_never_forces_and_tells_no_from_not_reached(clone: Clone, tmp_pat
     with pytest.raises(errors.TransientError) as away:
         writing.push_ref(clone.path, "origin", ref)
     assert away.value.code == "source_error"
+    assert "does not appear to be a git repository" in away.value.message
+    assert "git remote -v" in away.value.fix
     with pytest.raises(errors.ConfigError):
         writing.push(clone.path, "origin", f"+{other}", "refs/heads/x:refs/heads/main")
 
