@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -15,8 +13,6 @@ from reconciler import documents, errors, model, ports, strict_yaml
 DOCUMENTS = (".yaml", ".yml", ".json")
 OPAQUE = "files/"  # Below it stand files that are delivered as they are: an application's own YAML need not be strict.
 MAX_TEXT_BYTES = 1 << 18
-
-_MARKER = re.compile(rb"^---(?=[ \t\r\n]|\Z)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -64,19 +60,9 @@ def _read(path: str, where: str, blob: bytes) -> File:
     if not path.endswith(DOCUMENTS):
         return File(path, where, text=text)
     try:
-        return File(path, where, tuple(_parts(blob, where)), text)
+        return File(path, where, strict_yaml.parse_all(blob, where), text)
     except errors.ConfigError as exc:
         return File(path, where, text=text, refused=None if path.startswith(OPAQUE) else model.Reason.of(exc))
-
-
-def _parts(blob: bytes, where: str) -> Iterator[strict_yaml.Located]:
-    """Each document of a file, its lines counted from the top of the file. A marker in the first column always begins one."""
-    marks = [m.start() for m in _MARKER.finditer(blob)]
-    cuts = [0, *(mark for mark in marks if mark), len(blob)]
-    for start, end in itertools.pairwise(cuts):
-        part = strict_yaml.parse(b"\n" * blob.count(b"\n", 0, start) + blob[start:end], where)
-        if part.value is not None or len(cuts) == 2:  # noqa: PLR2004 - the only document of its file may be empty
-            yield part
 
 
 def _text(blob: bytes) -> str | None:

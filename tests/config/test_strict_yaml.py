@@ -60,3 +60,18 @@ def test_what_is_wrong_with_a_value_is_said_in_the_words_of_a_document(replaced:
     for old, new in replaced.items():
         text = text.replace(old, new)
     assert refusal(text).message == said
+
+
+def test_a_file_of_several_documents_is_read_with_the_lines_of_the_file() -> None:
+    read = strict_yaml.parse_all(b"# first\na: 1\n---\n\n---\nb:\n  c: 2\n", "x.yaml")
+    assert [each.value for each in read] == [{"a": 1}, {"b": {"c": 2}}]
+    assert [each.line(("b", "c")) for each in read[1:]] == [7]
+
+
+def test_what_is_wrong_in_a_later_document_is_named_with_its_line_in_the_file() -> None:
+    with pytest.raises(errors.ConfigError) as caught:
+        strict_yaml.parse_all(b"a: 1\n---\nb: 1\nb: 2\n", "x.yaml")
+    assert caught.value.where == "x.yaml:4"
+    with pytest.raises(errors.ConfigError) as caught:
+        strict_yaml.parse_all(b"a: 1\n---\nb: [\n---\n", "x.yaml")
+    assert caught.value.where == "x.yaml:4"
