@@ -1,0 +1,1 @@
+"""OpenShift and Kubernetes: server-side apply of what Git holds, watched."""
