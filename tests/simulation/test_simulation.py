@@ -12,7 +12,7 @@ import pytest
 
 from reconciler import model
 from reconciler.admission import ballot, slots, voting
-from reconciler.audit import log, record, state
+from reconciler.audit import fold, log, record, state
 from reconciler.convergence import clearing, deciding, planning
 from reconciler.targets import memory
 from simulation import run
@@ -86,7 +86,7 @@ def _late_is_fine(calls: object, change: object, suite: clearing.Suite) -> tuple
 
 
 _fold_intent, _write, _wanted_now, _run_checks = (
-    state._fold_intent,
+    fold._fold_intent,
     memory._write,
     deciding.wanted_now,
     clearing.run_checks,
@@ -97,7 +97,7 @@ MUTANTS = {
         log.Log, "permit", _permit_without_intent, ("nothing is written without a durable intent",)
     ),
     "forgets_what_is_unsettled": Mutant(
-        state,
+        fold,
         "_fold_intent",
         _forget_the_unsettled,
         ("one deployment is open at a time", "every intent", "a deployment has one"),
@@ -113,7 +113,7 @@ MUTANTS = {
         ballot, "_of_duties", lambda *_: None, ("a merge comes in only signed and approved",)
     ),
     "forgets_what_failed": Mutant(
-        state,
+        fold,
         "_fail",
         lambda target, ended, entry: target,
         ("what failed stays failed", "the newest cleared state", "it never comes to rest", "settle"),
