@@ -87,7 +87,7 @@ def take_over(repository: ports.Repository, audit: log.Log, pin: Pin, *, clock: 
     known = audit.state
     if known.genesis == pin.genesis:
         if "pin" in known.halted:
-            return audit.append(record.Halt(codes=tuple(code for code in known.halted if code != "pin")))
+            return audit.append(_ended(known, frozenset({"pin"}), "the pin was put back"))
         return known
     if known.genesis is not None and pin.reason in {"", _reason_before(audit)}:
         moved = f"the pin moved from {known.genesis} to {pin.genesis} without a reason of its own"
@@ -102,7 +102,11 @@ def take_over(repository: ports.Repository, audit: log.Log, pin: Pin, *, clock: 
         start = record.Genesis(revision=pin.genesis, reason=pin.reason, targets=first, converge=converge)
         return audit.append(start, *others, evidence=(blob,))
     again = record.Reset(before=known.tip, revision=pin.genesis, reason=pin.reason, targets=first)
-    return audit.append(again, *others, evidence=(blob,))
+    # What was wrong with the history was wrong with the one that is left behind; an alarm of the store stands.
+    ended = (
+        (_ended(known, judging.HISTORY, f"the pin moved: {pin.reason}"),) if set(known.halted) & judging.HISTORY else ()
+    )
+    return audit.append(again, *others, *ended, evidence=(blob,))
 
 
 def _in_parts(targets: Mapping[str, model.Digest]) -> tuple[dict[str, model.Digest], ...]:
@@ -187,9 +191,14 @@ def _clear(audit: log.Log, patience: Patience | None) -> None:
     """A descendant of the last accepted commit is there again. An alarm of the store needs a person."""
     if patience is not None:
         patience.polls = 0
-    left = tuple(code for code in audit.state.halted if code not in judging.HISTORY)
-    if left != audit.state.halted:
-        audit.append(record.Halt(codes=left))
+    if set(audit.state.halted) & judging.HISTORY:
+        audit.append(_ended(audit.state, judging.HISTORY, "a descendant of the last accepted commit is there again"))
+
+
+def _ended(known: state.State, codes: frozenset[str], why: str) -> record.Halt:
+    """Of the alarms that stand, those with these codes are over."""
+    left = tuple(code for code in known.halted if code not in codes)
+    return record.Halt(codes=left, ended=tuple(code for code in known.halted if code in codes), why=why)
 
 
 def _reason_before(audit: log.Log) -> str:

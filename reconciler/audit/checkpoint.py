@@ -23,6 +23,7 @@ from reconciler.audit import chain, merkle
 
 _ED25519 = b"\x01"  # C2SP signed-note, signature types
 _SIGNATURE = re.compile(r"— (?P<name>[^ +]+) (?P<blob>[A-Za-z0-9+/]+=*)")
+_SIZE = r"0|[1-9][0-9]{0,15}"
 _LINES = 3  # origin, size, root; C2SP allows more, we write none and know none
 _MAX_NOTE_BYTES = 16 * 1024  # Ours have 300; the rest is room for witnesses.
 
@@ -45,10 +46,22 @@ def check_origin(origin: str) -> None:
         )
 
 
-def sign(origin: str, size: int, root: bytes, signer: ports.Signer) -> str:
+def sign(origin: str, size: int, root: bytes, *signers: ports.Signer) -> str:
+    """A note with a line by each: one, or, where the log's key is rotated, the old one and the new one."""
     text = f"{origin}\n{size}\n{_base64(root)}\n"
-    blob = _key_id(origin, signer.public) + signer.sign(text.encode())
-    return f"{text}\n— {origin} {_base64(blob)}\n"
+    blobs = (_key_id(origin, signer.public) + signer.sign(text.encode()) for signer in signers)
+    return f"{text}\n" + "".join(f"— {origin} {_base64(blob)}\n" for blob in blobs)
+
+
+def headline(note: str) -> tuple[str, int]:
+    """Name and size that a note claims; nothing is verified. For finding the key that it has to be verified with.
+
+    Raises: AuditError(log_broken).
+    """
+    origin, size, *_ = (*note.split("\n", 2), "", "")
+    if not re.fullmatch(_SIZE, size):
+        raise _bad("its size is no number")
+    return origin, int(size)
 
 
 def open_note(note: str, origin: str, public: bytes) -> Checkpoint:
@@ -62,7 +75,7 @@ def open_note(note: str, origin: str, public: bytes) -> Checkpoint:
         raise _bad("it is no checkpoint of this log")
     if not _signed(f"{text}\n".encode(), signatures, origin, public):
         raise _bad("it has no good signature of the log's key")
-    if not re.fullmatch(r"0|[1-9][0-9]{0,15}", lines[1]):
+    if not re.fullmatch(_SIZE, lines[1]):
         raise _bad("its size is no number")
     return Checkpoint(origin=origin, size=int(lines[1]), root=_decode(lines[2], 32))
 

@@ -15,7 +15,9 @@ SEEN_KEPT = (
 PAST_KEPT = timedelta(days=90)  # No rollback window reaches further back; the log does.
 
 
-def fold(known: state.State, entry: record.Record) -> state.State:
+def fold(  # noqa: C901, PLR0911, PLR0912 - one case for each event
+    known: state.State, entry: record.Record
+) -> state.State:
     """The next state. Total over events: a new event type does not type-check until it stands here."""
     known = known.model_copy(update={"size": entry.seq + 1})
     event = entry.event
@@ -38,6 +40,10 @@ def fold(known: state.State, entry: record.Record) -> state.State:
             return _fold_clearance(known, entry.seq, event)
         case record.Halt():
             return known.model_copy(update={"halted": event.codes})
+        case record.KeyRotated():
+            return known.model_copy(update={"rotated": {**known.rotated, entry.seq: event}})
+        case record.LogRecovered():
+            return known.model_copy(update={"recovered": {**known.recovered, entry.seq: event}})
         case record.Operator():
             return _fold_operator(known, known.target(event.target), event)
         case (
@@ -102,7 +108,6 @@ def _fold_reset(known: state.State, entry: record.Record, event: record.Reset) -
             "seen": {},
             "pending": {},
             "reset": entry.at,
-            "halted": (),
         }
     )
     return _take_over(_put(moved, *gone), entry.seq, event, converge=False)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import collections
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableSequence, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -22,14 +22,17 @@ from reconciler.audit import (
     chain,
     checkpoint,
     fold,
+    head,
     identity,
     lease,
     merkle,
     record,
     schema,
+    signing,
     state,
     storage,
     subject,
+    succession,
     tree,
 )
 
@@ -39,17 +42,11 @@ _REFUSALS = frozenset({"leased", "lease_lost", "record_form", "record_size"})  #
 
 # Built once: an append runs them each time.
 _EPOCH = sa.select(schema.lease.c.epoch).where(schema.lease.c.scope == sa.bindparam("scope"))
-_ROWS = sa.select(schema.log).where(schema.log.c.seq >= sa.bindparam("size")).order_by(schema.log.c.seq)
 _INSERT = {table: table.insert() for table in (schema.log, schema.checkpoint)}
 # What somebody else put into a cache shall not stop an append.
 _INSERT |= {table: table.insert().prefix_with("OR REPLACE") for table in (schema.node, schema.subject)}
 
 Subscriber = Callable[[record.Record, state.State], None]
-
-
-class _Head(NamedTuple):
-    chain: chain.Chain
-    state: state.State
 
 
 class _Writing(NamedTuple):
@@ -83,7 +80,8 @@ class Log:
         `holder`: host and state folder; the `node` of every record. `origin`: the log's name, one for each installation.
         `daemon_info`: `version`, `config_sha256` and `process`. `random`: for ids; a simulation gives a seeded one.
 
-        Raises: AuditError(schema | log_read | log_broken | log_truncated | log_foreign_row); ConfigError(origin | store).
+        Raises: AuditError(schema | log_read | log_broken | log_truncated | log_foreign_row); ConfigError(origin | store |
+        log_key), the last for a key that was rotated out.
         """
         checkpoint.check_origin(origin)
         self._store, self._clock, self._random = storage.Store(engine), clock, random
@@ -97,8 +95,10 @@ class Log:
             end, known = cached_fold.load(connection, origin, signer.public) or (chain.Chain(), state.State())
             self._cached = end.size
             # None of them is kept: without a usable cache these are all records there are.
-            self._chain, self.state = _follow(connection, _Head(end, known), collections.deque(maxlen=0))
-            self._check_end(connection, self._chain)
+            self._chain, self.state = head.follow(
+                connection, head.Head(end, known), collections.deque(maxlen=0), origin
+            )
+            self._check_end(connection, head.Head(self._chain, self.state))
 
     @property
     def size(self) -> int:
@@ -211,7 +211,7 @@ class Log:
     def checkpoint(self) -> str:
         """The newest checkpoint: a signed note, to be anchored elsewhere. Empty for an empty log."""
         with self._store.reading() as connection:
-            return _newest_note(connection)
+            return head.newest_note(connection)
 
     def check_anchor(self, note: str) -> None:
         """Whether the log still begins with what this anchored checkpoint covers.
@@ -219,13 +219,37 @@ class Log:
         Raises: AuditError(log_truncated | log_forked | log_broken | cache_broken). The proof is made of stored nodes, so
         log_forked may also say that these were edited: `verification.verify` tells the two apart.
         """
-        anchored = checkpoint.open_note(note, self._origin, self._signer.public)
+        origin, size = checkpoint.headline(note)
+        signed = self._authority(self.state, size)
+        if succession.is_lost(self.state.recovered, origin, size):
+            signed._replace(origin=origin).open(note)
+            return  # The log says itself that this end of it was lost.
+        anchored = signed.open(note)
         with self._store.reading() as connection:
-            note = _newest_note(connection)
+            note = head.newest_note(connection)
             if not note:
                 raise checkpoint.truncated(0, anchored.size)
-            newest = checkpoint.open_note(note, self._origin, self._signer.public)
+            newest = self._authority(self.state, self._chain.size).open(note)
             checkpoint.check_prefix(anchored, newest, lambda: tree.consistency(connection, anchored.size, newest.size))
+
+    def rotate(self, successor: ports.Signer, *, reason: str, actor: str) -> state.State:
+        """Hand the log over to another key, which signs from here on. Needs the lease of `watch`; blocks until durable.
+
+        Raises: ConfigError(log_key) for the key that signs now, or for one that did before; else as `append`.
+        """
+        before, after = (signing.public_line(each.public) for each in (self._signer, successor))
+        if after in {before, *(event.before for event in self.state.rotated.values())}:
+            raise errors.ConfigError("log_key", "this key signs the log, or did before", fix="make a new one")
+        event = record.KeyRotated(before=before, after=after, reason=reason)
+        with self._lock:
+            with self._transaction() as connection:
+                start = self._catch_up(connection)
+                written = self._write(connection, start, (event,), actor, successor=successor)
+                cached_fold.save(connection, written.chain, written.state, self._origin, successor)
+            self._signer, self._cached = successor, written.chain.size
+            after_it = self._publish(written)
+        self._tell(written.records, after_it)
+        return after_it
 
     def close(self) -> None:
         """Keep the state for the next start and give the leases back. No append is taken afterwards; repeatable."""
@@ -285,19 +309,29 @@ class Log:
     def _catch_up(self, connection: sa.Connection) -> _Writing:
         """What holders of other scopes appended since: followed, folded, and covered by their checkpoint."""
         others: list[record.Record] = []
-        head = _follow(connection, _Head(self._chain, self.state), others)
+        end = head.follow(connection, head.Head(self._chain, self.state), others, self._origin)
         if others:
-            self._check_end(connection, head.chain)
-        return _Writing(*head, tuple(others))
+            self._check_end(connection, end)
+        return _Writing(*end, tuple(others))
 
-    def _check_end(self, connection: sa.Connection, end: chain.Chain) -> None:
+    def _check_end(self, connection: sa.Connection, end: head.Head) -> None:
         """An append is one transaction, so the newest checkpoint covers exactly what is there."""
-        note = _newest_note(connection)
-        newest = checkpoint.open_note(note, self._origin, self._signer.public) if note else None
-        checkpoint.check_end(end, newest)
+        succession.check_signer(end.state, self._signer.public)
+        note = head.newest_note(connection)
+        newest = self._authority(end.state, end.chain.size).open(note) if note else None
+        checkpoint.check_end(end.chain, newest)
+
+    def _authority(self, known: state.State, size: int) -> succession.Authority:
+        return succession.at(known, succession.Authority(self._origin, self._signer.public), size)
 
     def _write(
-        self, connection: sa.Connection, start: _Writing, events: Sequence[record.Event], actor: str
+        self,
+        connection: sa.Connection,
+        start: _Writing,
+        events: Sequence[record.Event],
+        actor: str,
+        *,
+        successor: ports.Signer | None = None,
     ) -> _Writing:
         if not events:
             return start
@@ -314,7 +348,9 @@ class Log:
         _insert(connection, schema.log, [row._asdict() for row in rows])
         _insert(connection, schema.node, [node._asdict() for node in nodes])
         _insert(connection, schema.subject, subject.rows(kept))
-        note = checkpoint.sign(self._origin, end.size, end.root, self._signer)
+        origin = self._authority(known, end.size).origin
+        signers = (self._signer, successor) if successor else (self._signer,)
+        note = checkpoint.sign(origin, end.size, end.root, *signers)
         _insert(connection, schema.checkpoint, [{"size": end.size, "note": note}])
         return _Writing(end, known, (*start.records, *kept))
 
@@ -354,21 +390,6 @@ class Log:
         for entry in records:
             for subscriber in self._subscribers:
                 subscriber(entry, after)
-
-
-def _follow(connection: sa.Connection, start: _Head, found: MutableSequence[record.Record]) -> _Head:
-    """Check and fold every row from this head on; they are added to `found`."""
-    end, known = start
-    for row in connection.execute(_ROWS, {"size": end.size}):
-        end, entry = end.follow(chain.Row(*row))
-        known = fold.fold(known, entry)
-        found.append(entry)
-    return _Head(end, known)
-
-
-def _newest_note(connection: sa.Connection) -> str:
-    column = schema.checkpoint.c
-    return str(connection.scalar(sa.select(column.note).order_by(column.size.desc()).limit(1)) or "")
 
 
 def _keep_evidence(connection: sa.Connection, contents: Iterable[bytes]) -> None:

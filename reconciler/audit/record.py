@@ -233,13 +233,39 @@ class Operator(model.Value):
 
 
 class Halt(model.Value):
+    """The integrity alarms that stand from here on; what ended the others, where some ended."""
+
     type: Literal["halt"] = "halt"
     codes: tuple[str, ...]  # empty = cleared
     reasons: tuple[model.Reason, ...] = ()
+    ended: tuple[str, ...] = ()
+    why: str = ""  # what ended them; an operator's own words, where one did
+
+
+class KeyRotated(model.Value):
+    """Another key signs the log from here on. The checkpoint that ends with this record is signed by both (trust.md 9.2)."""
+
+    type: Literal["key_rotated"] = "key_rotated"
+    before: str  # OpenSSH public keys: "ssh-ed25519 AAAA..."
+    after: str
+    reason: str
+
+
+class LogRecovered(model.Value):
+    """An operator goes on with a log that had lost its end, under a name of its own (trust.md 9.4)."""
+
+    type: Literal["log_recovered"] = "log_recovered"
+    before: str  # the name that it had
+    origin: str
+    kept: int  # records
+    signed: int  # records that the newest checkpoint that is known covers: those from `kept` on are lost
+    checkpoint: str  # that checkpoint, as it was signed
+    reason: str
 
 
 TargetEvent = Intent | Applied | Outcome | Confirmed | Drift | Standing
-Event = Genesis | Reset | TakenOver | Config | Seen | Decision | Clearance | Halt | Operator | TargetEvent
+LogEvent = KeyRotated | LogRecovered
+Event = Genesis | Reset | TakenOver | Config | Seen | Decision | Clearance | Halt | Operator | LogEvent | TargetEvent
 
 
 def scope(event: Event) -> str:

@@ -86,6 +86,21 @@ def read_public(path: Path) -> bytes:
     return key.public_bytes_raw()
 
 
+def public_line(public: bytes) -> str:
+    """The raw 32 bytes as they stand in a `.pub` file, without its comment."""
+    key = ed25519.Ed25519PublicKey.from_public_bytes(public)
+    return key.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH).decode()
+
+
+def raw_public(line: str) -> bytes:
+    """The other way; empty for a line that is no Ed25519 key, which has signed nothing."""
+    try:
+        key = serialization.load_ssh_public_key(line.encode())
+    except (ValueError, exceptions.UnsupportedAlgorithm):
+        return b""
+    return key.public_bytes_raw() if isinstance(key, ed25519.Ed25519PublicKey) else b""
+
+
 def _write_new(path: Path, content: bytes, mode: int) -> None:
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
         file.write(content)

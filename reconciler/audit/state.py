@@ -81,6 +81,8 @@ class State(model.Value):
     pending: Mapping[model.Oid, Merge] = {}  # accepted, not cleared
     halted: tuple[str, ...] = ()
     config: model.Digest | None = None
+    rotated: Mapping[int, record.KeyRotated] = {}  # seq -> from there on another key signs the log
+    recovered: Mapping[int, record.LogRecovered] = {}  # seq -> from there on the log has another name
     targets: Mapping[str, Target] = {}
 
     def target(self, name: str) -> Target:

@@ -67,7 +67,7 @@ def _of(event: record.Event) -> Iterator[Subject]:  # noqa: C901 - one case for 
         case record.Operator():
             yield from _of_deployment(event.target, event.deployment)
             yield "person", event.actor
-        case record.Config() | record.Halt():
+        case record.Config() | record.Halt() | record.KeyRotated() | record.LogRecovered():
             return
 
 

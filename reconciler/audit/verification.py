@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import sqlalchemy as sa
 
 from reconciler import errors, model
-from reconciler.audit import chain, checkpoint, projection, record, schema, storage
+from reconciler.audit import chain, checkpoint, projection, record, schema, storage, succession
 
 
 class Report(model.Value):
@@ -26,6 +26,7 @@ class Report(model.Value):
     evidence: int = 0
     problems: tuple[model.Reason, ...] = ()
     caches: tuple[str, ...] = ()
+    handed_over: tuple[model.Reason, ...] = ()  # rotations of the key, ends that were lost: proven, and to be known
 
     @property
     def good(self) -> bool:
@@ -34,6 +35,9 @@ class Report(model.Value):
 
 def verify(engine: sa.Engine, public: bytes, origin: str, *, anchored: Sequence[str] = ()) -> Report:
     """Verify the log with its public key, and against checkpoints that were kept elsewhere. Blocks; a snapshot is read.
+
+    `public`: the key in force, or one that it was rotated from; `origin`: the log's first name. What each part is signed by
+    follows from the records that hand it over.
 
     The first record that is wrong ends the walk along the log, as nothing after it can be judged; the evidence is
     hashed all the same.
@@ -57,6 +61,7 @@ def verify(engine: sa.Engine, public: bytes, origin: str, *, anchored: Sequence[
         evidence=evidence.count,
         problems=tuple(found),
         caches=caches,
+        handed_over=tuple(walk.handed_over),
     )
 
 
@@ -72,51 +77,86 @@ class _Walk:
     """Along the log, with the roots that were signed beside it."""
 
     def __init__(self, public: bytes, origin: str) -> None:
-        self._public, self._origin = public, origin
+        self._pin, self._now = public, succession.Authority(origin, public)
+        self._keys = {public}
         self.chain, self.checkpoints = chain.Chain(), 0
         self.expected = projection.Expected()
         self.named: dict[model.Digest, int] = {}  # evidence -> the first record that names it
+        self.handed_over: list[model.Reason] = []
+        self._recovered: dict[int, record.LogRecovered] = {}
 
     def problems(self, connection: sa.Connection, anchored: Sequence[str]) -> Iterator[model.Reason]:
         try:
-            outside = {c.size: c for c in (self._open(note) for note in anchored)}
+            first = succession.first_public(connection, self._pin)
+            self._now, self._keys = self._now._replace(public=first), {first}
+            outside = {checkpoint.headline(note): note for note in anchored}
             newest = self._walk(connection, outside)
             checkpoint.check_end(self.chain, newest)
-            if outside and max(outside) > self.chain.size:
-                raise checkpoint.truncated(self.chain.size, max(outside))
+            for (origin, size), note in sorted(outside.items()):
+                self._check_lost(origin, size, note)
+            self._check_pin()
         except errors.AuditError as exc:
             yield model.Reason.of(exc)
 
-    def _walk(
-        self, connection: sa.Connection, outside: Mapping[int, checkpoint.Checkpoint]
-    ) -> checkpoint.Checkpoint | None:
-        """Return the newest checkpoint."""
+    def _walk(self, connection: sa.Connection, outside: dict[tuple[str, int], str]) -> checkpoint.Checkpoint | None:
+        """Return the newest checkpoint; of those from outside the ones that cover more, or another end, are left."""
         table = schema.checkpoint.c
         notes = iter(connection.execute(sa.select(table.size, table.note).order_by(table.size)))
         following, newest = next(notes, None), None
         for row in connection.execute(sa.select(schema.log).order_by(schema.log.c.seq)):
-            self._take(chain.Row(*row))
-            if following is not None and following.size == self.chain.size:
+            entry = self._take(chain.Row(*row))
+            own = following is not None and following.size == self.chain.size
+            self._hand_over(entry, following.note if own and following is not None else None)
+            if own and following is not None:
                 before, newest = newest, self._check_note(following.size, following.note)
                 _check_root(self.chain, newest, before)
                 following = next(notes, None)
-            if self.chain.size in outside and outside[self.chain.size].root != self.chain.root:
-                raise _forked(outside[self.chain.size])
+            anchored = outside.pop((self._now.origin, self.chain.size), None)
+            if anchored is not None and self._now.open(anchored).root != self.chain.root:
+                raise _forked(self.chain.size)
         return self._check_note(following.size, following.note) if following is not None else newest
 
-    def _take(self, row: chain.Row) -> None:
+    def _take(self, row: chain.Row) -> record.Record:
         following, entry = self.chain.follow(row)
         self.expected.take(entry, self.chain.add(row.leaf)[1])
         for digest in evidence_named(entry.event):
             self.named.setdefault(digest, entry.seq)
         self.chain = following
+        return entry
 
-    def _open(self, note: str) -> checkpoint.Checkpoint:
-        return checkpoint.open_note(note, self._origin, self._public)
+    def _hand_over(self, entry: record.Record, note: str | None) -> None:
+        self._now = succession.follow(self._now, entry, note)
+        self._keys.add(self._now.public)
+        where = f"record {entry.seq}"
+        match entry.event:
+            case record.KeyRotated() as event:
+                said = f"{event.before} handed the log over to {event.after}: {event.reason}"
+                self.handed_over.append(model.Reason(code="key_rotated", message=said, where=where))
+            case record.LogRecovered() as event:
+                self._recovered[entry.seq] = event
+                lost = f"records {event.kept} to {event.signed - 1} of" if event.signed > event.kept else "nothing of"
+                said = f"{lost} {event.before} lost; it goes on as {event.origin}: {event.reason}"
+                self.handed_over.append(model.Reason(code="log_recovered", message=said, where=where))
+            case _:
+                pass
+
+    def _check_pin(self) -> None:
+        """Raises: AuditError(log_broken) where the keys of the log hold together, and are not the one that was given."""
+        if self._pin not in self._keys:
+            raise errors.AuditError("log_broken", "it is not signed by the key that was given")
+
+    def _check_lost(self, origin: str, size: int, note: str) -> None:
+        """A checkpoint from outside that the walk did not come to: of an end whose loss is on record, or of one that is not.
+
+        Raises: AuditError(log_truncated | log_broken).
+        """
+        self._now._replace(origin=origin).open(note)
+        if not succession.is_lost(self._recovered, origin, size):
+            raise checkpoint.truncated(self.chain.size, size)
 
     def _check_note(self, size: int, note: str) -> checkpoint.Checkpoint:
         try:
-            opened = self._open(note)
+            opened = self._now.open(note)
         except errors.AuditError as exc:
             raise errors.AuditError(exc.code, exc.message, where=f"checkpoint of {size} records") from exc
         if opened.size != size:
@@ -165,9 +205,9 @@ def _check_root(end: chain.Chain, signed: checkpoint.Checkpoint, before: checkpo
         raise errors.AuditError("log_broken", "it is not what was signed: the root differs", where=where)
 
 
-def _forked(anchored: checkpoint.Checkpoint) -> errors.AuditError:
+def _forked(size: int) -> errors.AuditError:
     return errors.AuditError(
         "log_forked",
-        f"the anchored checkpoint of {anchored.size} records is of another history",
-        where=f"records 0 to {anchored.size - 1}",
+        f"the anchored checkpoint of {size} records is of another history",
+        where=f"records 0 to {size - 1}",
     )

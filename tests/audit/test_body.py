@@ -34,7 +34,7 @@ def refuse(event: record.Event) -> errors.AuditError:
 def test_a_body_is_canonical_json() -> None:
     assert body.body_of(frame(record.Halt(codes=("é\u2028", 'a"b')))).decode() == (
         '{"actor":"daemon","at":"2026-11-24T10:44:14.123Z","daemon":{},"epoch":1,'
-        '"event":{"codes":["é\u2028","a\\"b"],"reasons":[],"type":"halt"},"id":"01a20d27-fcab-7000-8000-000000000000",'
+        '"event":{"codes":["é\u2028","a\\"b"],"ended":[],"reasons":[],"type":"halt","why":""},"id":"01a20d27-fcab-7000-8000-000000000000",'
         '"node":"host:1:2","prev":"' + "0" * 64 + '","schema":"reconciler/record/v1","scope":"watch","seq":7}'
     )
 
