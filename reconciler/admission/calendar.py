@@ -86,20 +86,32 @@ class Window(documents.Camel):
 def deferred(
     freezes: tuple[Freeze, ...], windows: tuple[Window, ...], environment: str, now: datetime
 ) -> tuple[model.Reason, datetime] | None:
-    """What keeps this environment from being written now, and until when; None where nothing does."""
+    """What keeps this environment from being written now, and the first instant at which nothing does; None where nothing does.
+
+    A freeze that ends outside of the change windows is followed by the wait for the next one, and the other way round.
+    """
+    found = _deferred(freezes, windows, environment, now)
+    said: list[str] = []
+    until = now
+    while found is not None:
+        until = found[1]
+        said.append(f"{found[0]} until {model.print_time(until)}")
+        found = _deferred(freezes, windows, environment, until)
+    return (model.Reason(code="deferred", message="; then ".join(said)), until) if said else None
+
+
+def _deferred(
+    freezes: tuple[Freeze, ...], windows: tuple[Window, ...], environment: str, now: datetime
+) -> tuple[str, datetime] | None:
     frozen = [f for f in freezes if environment in f.environments and f.starts <= now < f.ends]
     if frozen:
         last = max(frozen, key=lambda f: f.ends)
-        return _wait(f"{environment} is frozen by `{last.id}`", last.ends)
+        return f"{environment} is frozen by `{last.id}`", last.ends
     mine = [w for w in windows if environment in w.environments]
     spans = [span for window in mine for span in window.openings(now)]
     if not mine or any(opens <= now < closes for opens, closes in spans):
         return None
-    return _wait(f"the change window of {environment} is closed", min(opens for opens, _ in spans if opens > now))
-
-
-def _wait(message: str, until: datetime) -> tuple[model.Reason, datetime]:
-    return model.Reason(code="deferred", message=f"{message} until {model.print_time(until)}"), until
+    return f"the change window of {environment} is closed", min(opens for opens, _ in spans if opens > now)
 
 
 def _at(day: date, clock: time, zone: zoneinfo.ZoneInfo) -> datetime:

@@ -71,6 +71,13 @@ def get_drift(config_file: options.ConfigOption = None, output: options.OutputOp
     return exit_codes.DIFFERS if printing.items(found) else exit_codes.FINE
 
 
+@get.command("freezes")
+def get_freezes(config_file: options.ConfigOption = None, output: options.OutputOption = options.Output.TABLE) -> int:
+    """Each freeze and change window of the policy in force: what waits for it now, and until when."""
+    printing.emit(_ask(config_file, "/freezes"), output, _freezes)
+    return exit_codes.FINE
+
+
 @get.command("status")
 def get_status(config_file: options.ConfigOption = None, output: options.OutputOption = options.Output.TABLE) -> int:
     """The installation as a whole."""
@@ -155,6 +162,9 @@ def _targets(document: printing.Document) -> None:
     for each in printing.items(document):
         for reason in listed(each.get("reasons")):
             printing.out(f"{_text(each.get('name'))}: {printing.reason(reason)}")
+        until, said = each.get("until"), str(each.get("reasons"))
+        if until and str(until) not in said:
+            printing.out(f"{_text(each.get('name'))}: until {until}")
 
 
 revisions = _table(
@@ -208,6 +218,11 @@ def gates_run(document: printing.Document) -> None:
 _drift = _table(
     ["TARGET", "KEY", "ACTION", "WHO", "FIGHTING"],
     lambda d: [_text(d.get(name)) for name in ("target", "key", "action", "who", "fighting")],
+)
+
+_freezes = _table(
+    ["TYPE", "ID", "ENVIRONMENTS", "DEFERRING", "UNTIL", "WAITING"],
+    lambda f: [_text(f.get(name)) for name in ("type", "id", "environments", "deferring", "until", "waiting")],
 )
 
 _history = _table(

@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -74,7 +75,7 @@ class Application:
         )
         self.core = core.Core(outside, composing.settings(configuration, converge=converge))
         self._previews = preview.Previews(self.core, gates_over)
-        self._metrics = metrics.Metrics(self.state, self.live, self.facts, self.clock.now)
+        self._metrics = metrics.Metrics(self.state, self.live, self.facts, self.clock.now, self.rules)
         audit_log.subscribe(self._metrics.heard)
 
     def close(self) -> None:
@@ -149,6 +150,12 @@ class Application:
                 plan=running.last_plan if running else None,
             )
         return found
+
+    def rules(self) -> policy.Policy:
+        return policy.read_policy(self.core.repository, self.state().policies or self._tip())
+
+    def now(self) -> datetime:
+        return self.clock.now()
 
     def records(self, query_: audit.Query) -> Sequence[events.Record]:
         return audit.find(self.engine, query_)

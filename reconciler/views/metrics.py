@@ -10,7 +10,8 @@ import prometheus_client
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from reconciler import model, redact
+from reconciler import errors, model, redact
+from reconciler.admission import policy
 from reconciler.audit import record, state
 from reconciler.views import status, targets
 
@@ -27,9 +28,11 @@ class Metrics:
         live: Callable[[], Mapping[str, targets.Live]],
         facts: Callable[[], status.Facts],
         now: Callable[[], datetime],
+        rules: Callable[[], policy.Policy],
     ) -> None:
         self._registry = prometheus_client.CollectorRegistry()
         self._registry.register(_Gauges(known, live, facts, now))
+        self._registry.register(_Expiries(rules))
         self._decisions = self._counter("decisions", "Verdicts on merges, recorded when new or changed.", "verdict")
         self._deployments = self._counter("deployments", "Deployments that closed.", "cause", "outcome")
         self._operations = self._counter("operations", "What operators asked for.", "verb")
@@ -87,6 +90,39 @@ class _Gauges(Collector):
         rows = targets.targets(known, self._live(), watching=facts.watching).items
         yield from _of_installation(known, facts, now)
         yield from _of_targets(rows, now)
+
+
+class _Expiries(Collector):
+    """What ends by time alone: the policy in force and its keys. None of these samples: it cannot be read."""
+
+    def __init__(self, rules: Callable[[], policy.Policy]) -> None:
+        self._rules = rules
+
+    def describe(self) -> list[GaugeMetricFamily]:
+        """Nothing: as above."""
+        return []
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        try:
+            rules = self._rules()
+        except errors.ReconcilerError:
+            return
+        if rules.expires is not None:
+            yield _gauge(
+                "policy_expiry_timestamp_seconds",
+                "When the approval policy ends: afterwards only changes of it are accepted.",
+                rules.expires.timestamp(),
+            )
+        keys = GaugeMetricFamily(
+            "reconciler_policy_key_expiry_timestamp_seconds",
+            "When a key of the approval policy ends; revoked ones are left out.",
+            labels=["person", "key"],
+        )
+        listed = [(name, person.keys) for name, person in rules.people.items()]
+        listed += [(name, robot.keys) for name, robot in rules.robots.items()]
+        for name, key in ((name, key) for name, owned in listed for key in owned if key.revoked is None):
+            keys.add_metric([name, key.id], key.not_after.timestamp())
+        yield keys
 
 
 def _of_installation(known: state.State, facts: status.Facts, now: datetime) -> Iterator[GaugeMetricFamily]:

@@ -61,6 +61,7 @@ ROUTES: tuple[Route, ...] = (
     # Scanners run for it, so not for anybody who reaches TCP.
     Route("run_gates", "GET", "/gates/run", operations.run_gates, params=("head",), tcp=False),
     _read("drift", "/drift", operations.get_drift),
+    _read("freezes", "/freezes", operations.get_freezes),
     _read("plan", "/plan", operations.get_plan, "head"),
     _read("verify", "/verify", operations.get_verdicts, "head"),
     _read("audit_verify", "/audit/verify", operations.verify_log),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal, Protocol
 
 from pydantic import JsonValue
 
 from reconciler import model
+from reconciler.admission import policy
 from reconciler.audit import record, state
 from reconciler.views import audit, plans, status, targets
 
@@ -43,6 +45,15 @@ class Application(Protocol):
     def live(self) -> Mapping[str, targets.Live]:
         """What is known of targets beside the log, from memory, at once. A target that is missing was not looked at."""
         ...
+
+    def rules(self) -> policy.Policy:
+        """The approval policy in force: of the newest accepted commit that touched it.
+
+        Raises: ConfigError where nothing was accepted yet.
+        """
+        ...
+
+    def now(self) -> datetime: ...
 
     def records(self, query: audit.Query) -> Sequence[record.Record]:
         """Oldest first, at most `query.limit`."""

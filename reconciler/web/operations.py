@@ -17,6 +17,7 @@ from reconciler.views import (
     deployments,
     document,
     drift,
+    freezes,
     gates,
     history,
     plans,
@@ -121,6 +122,11 @@ def get_gates(call: Call) -> gates.GateList:
 
 def get_drift(call: Call) -> drift.DriftList:
     return drift.drift(call.application.state(), call.application.live())
+
+
+def get_freezes(call: Call) -> freezes.FreezeList:
+    application = call.application
+    return freezes.freezes(application.rules(), application.state(), application.live(), application.now())
 
 
 def run_gates(call: Call) -> gates.GateList:

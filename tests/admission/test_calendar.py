@@ -105,3 +105,20 @@ def test_what_is_no_window(field: str, value: object) -> None:
     assert calendar.Window.model_validate(document)
     with pytest.raises(ValueError, match="validation error"):
         calendar.Window.model_validate({**document, field: value})
+
+
+def test_a_freeze_that_ends_while_the_window_is_closed_is_told_with_what_follows() -> None:
+    document = {
+        "id": "yearend",
+        "from": "2026-11-23T00:00:00Z",
+        "to": "2026-11-24T17:00:00Z",  # half an hour after Tuesday's window in Jakarta
+        "environments": ["prod"],
+    }
+    freeze = calendar.Freeze.model_validate(document)
+    found = calendar.deferred((freeze,), (window(),), "prod", datetime(2026, 11, 24, tzinfo=UTC))
+    assert found is not None
+    assert found[1] == datetime(2026, 11, 25, 13, tzinfo=UTC)
+    assert found[0].message == (
+        "prod is frozen by `yearend` until 2026-11-24T17:00:00.000Z; "
+        "then the change window of prod is closed until 2026-11-25T13:00:00.000Z"
+    )

@@ -5,15 +5,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TypeVar
 
 import sqlalchemy as sa
 from pydantic import JsonValue
 
 from reconciler import model
+from reconciler.admission import policy
 from reconciler.audit import log, query, record, state, storage
 from reconciler.views import audit, metrics, plans, status, targets
-from support import logs
+from support import estate, logs
 
 T = TypeVar("T")
 
@@ -90,11 +92,12 @@ class Application:
     asked: list[tuple[str, ...]] = field(default_factory=list)  # what reached the application
     hangs: threading.Event | None = None  # until it is set, whatever looks or judges does not answer
     fails: Exception | None = None  # raised by everything that looks or judges
+    policy_blob: bytes = field(default_factory=estate.policy_blob)
 
     def __post_init__(self) -> None:
         self.clock = logs.Clock()
         self.log: log.Log = logs.make_log(self.engine, self.clock)
-        self._metrics = metrics.Metrics(self.state, self.live, self.facts, self.clock.now)
+        self._metrics = metrics.Metrics(self.state, self.live, self.facts, self.clock.now, self.rules)
         self.log.subscribe(self._metrics.heard)
         self.turned = self._metrics.turned
 
@@ -116,6 +119,12 @@ class Application:
 
     def live(self) -> Mapping[str, targets.Live]:
         return self.seen
+
+    def rules(self) -> policy.Policy:
+        return policy.parse_policy(self.policy_blob)
+
+    def now(self) -> datetime:
+        return self.clock.now()
 
     def records(self, query: audit.Query) -> Sequence[record.Record]:
         return audit.find(self.engine, query)

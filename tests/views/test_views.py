@@ -1,13 +1,29 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import JsonValue
-from support import recorded
+from support import estate, recorded
 
 from reconciler import errors, model
-from reconciler.audit import record
-from reconciler.views import audit, deployments, drift, fields, gates, history, plans, revisions, status, targets, trace
+from reconciler.admission import policy
+from reconciler.audit import record, state
+from reconciler.views import (
+    audit,
+    deployments,
+    drift,
+    fields,
+    freezes,
+    gates,
+    history,
+    plans,
+    revisions,
+    status,
+    targets,
+    trace,
+)
 
 EMPTY = model.Plan(target="api", wanted=recorded.NEW, fingerprint=recorded.PLAN, stages=())
 STEP = model.Step(key=recorded.KEY, action="update", command="write", before=None, hazards=("restart",), diff="-a\n+b")
@@ -325,6 +341,81 @@ def test_an_age_that_is_not_known_is_infinite() -> None:
     of = happened(recorded.GENESIS_EVENT)
     assert value(of, "source_fetch_age_seconds") == float("inf")
     assert value(of, "target_observed_age_seconds", target="api") == float("inf")
+
+
+def test_an_expiry_of_the_policy_and_of_each_key_is_an_instant_to_alert_on() -> None:
+    spec = estate.policy_spec() | {"expires": "2027-03-31T00:00:00Z"}
+    spec["people"]["bob"]["keys"][0]["revoked"] = "2026-11-01T00:00:00Z"
+    of = happened(recorded.GENESIS_EVENT)
+    of.policy_blob = estate.policy_blob(spec)
+    ends = datetime(2027, 6, 1, tzinfo=UTC).timestamp()
+    assert value(of, "policy_expiry_timestamp_seconds") == datetime(2027, 3, 31, tzinfo=UTC).timestamp()
+    keys = {labels: at for (name, labels), at in samples(of).items() if "key_expiry" in name}
+    assert {dict(labels)["person"] for labels in keys} == {*estate.PEOPLE, *estate.ROBOTS} - {"bob"}
+    assert set(keys.values()) == {ends}
+
+
+def test_a_policy_that_cannot_be_read_gives_no_expiry_and_hides_nothing_else() -> None:
+    of = happened(recorded.GENESIS_EVENT)
+    of.policy_blob = b"spec: no"
+    assert not [name for name, _ in samples(of) if "expiry" in name]
+    assert value(of, "log_records") == 1
+
+
+# --- freezes ---
+
+
+def frozen(**spec: object) -> tuple[policy.Policy, state.State, dict[str, targets.Live]]:
+    """`api` in prod and `db` in dev both stand deferred."""
+    wait = (model.Reason(code="deferred", message="until then"),)
+    known = recorded.Application()
+    known.happen(recorded.GENESIS_EVENT)
+    known.happen(*(record.Standing(target=name, code="deferred", reasons=wait) for name in ("api", "db")))
+    live = {"api": targets.Live(environment="prod"), "db": targets.Live(environment="dev")}
+    rules = policy.parse_policy(estate.policy_blob({**estate.policy_spec(), **spec}))
+    return rules, known.state(), live
+
+
+YEAR_END = {
+    "id": "yearend",
+    "from": "2026-12-20T00:00:00Z",
+    "to": "2027-01-03T00:00:00Z",
+    "environments": ["prod"],
+    "allow": ["emergency"],
+}
+
+
+def test_a_freeze_says_since_when_whom_and_until_when() -> None:
+    asked = frozen(freeze=[YEAR_END])
+    starts, ends = datetime(2026, 12, 20, tzinfo=UTC), datetime(2027, 1, 3, tzinfo=UTC)
+    (before,) = freezes.freezes(*asked, starts - timedelta(seconds=1)).items
+    assert (before.deferring, before.until, before.waiting) == ((), starts, ())
+    (during,) = freezes.freezes(*asked, starts).items
+    assert (during.deferring, during.until, during.waiting) == (("prod",), ends, ("api",))
+    assert during.allow == ("emergency",)
+    (after,) = freezes.freezes(*asked, ends).items
+    assert (after.deferring, after.until) == ((), None)
+
+
+def test_a_window_defers_only_while_no_other_of_its_environment_is_open() -> None:
+    times = {"from": "20:00", "to": "22:00", "zone": "UTC"}
+    monday = {"environments": ["prod", "dev"], "days": ["mon"], **times}
+    tuesday = {"environments": ["prod"], "days": ["tue"], **times}
+    now = datetime(2026, 11, 24, 21, tzinfo=UTC)  # a Tuesday
+    first, second = freezes.freezes(*frozen(windows=[monday, tuesday]), now).items
+    assert (first.id, first.deferring, first.waiting) == ("mon 20:00-22:00 UTC", ("dev",), ("db",))
+    assert first.until == datetime(2026, 11, 30, 20, tzinfo=UTC)
+    assert (second.deferring, second.until) == ((), datetime(2026, 11, 24, 22, tzinfo=UTC))
+
+
+def test_a_target_that_waits_for_a_silent_source_waits_for_no_freeze() -> None:
+    rules, _, live = frozen(freeze=[YEAR_END])
+    of = happened(recorded.GENESIS_EVENT)
+    of.happen(
+        record.Standing(target="api", code="deferred", reasons=(model.Reason(code="source_error", message="silent"),))
+    )
+    (row,) = freezes.freezes(rules, of.state(), live, datetime(2026, 12, 24, tzinfo=UTC)).items
+    assert (row.deferring, row.waiting) == (("prod",), ())
 
 
 def test_asking_for_a_record_that_is_not_there_is_an_error() -> None:

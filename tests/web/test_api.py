@@ -58,6 +58,7 @@ def document(answer: problems.Answer) -> dict[str, JsonValue]:
         ("/deployments", "DeploymentList"),
         ("/gates", "GateList"),
         ("/drift", "DriftList"),
+        ("/freezes", "FreezeList"),
         ("/audit", "RecordList"),
         ("/audit/0", "Record"),
         ("/audit/verify", "Verification"),
