@@ -191,6 +191,31 @@ Drivers = Mapping[
 ]  # by kind; entry points `reconciler.targets`, secrets bound by the composition root
 
 
+class Reach(Protocol):
+    """What the policy in force lets a target contact (trust.md 4.1).
+
+    The gate `schema` holds what a document says against it; a driver asks about what it learns later: a host that stands in
+    a resolved secret.
+    """
+
+    def allows(self, wanted: model.Wanted, host: str) -> bool:
+        """Whether it may contact this lower-case name or address, without port.
+
+        Raises: as reading the policy does.
+        """
+        ...
+
+
+class Nowhere:
+    """Allows nothing: a clone, which has no policy in force, and whatever was forgotten."""
+
+    def allows(self, wanted: model.Wanted, host: str) -> bool:  # noqa: ARG002 - the port passes them
+        return False
+
+
+NOWHERE = Nowhere()
+
+
 class Signer(Protocol):
     """Signs checkpoints. A file first, a KMS later."""
 
@@ -210,6 +235,7 @@ class DriverFacilities:
     local_roots: tuple[Path, ...]  # what the daemon's configuration lets the local transport write
     secrets: Secrets
     clock: Clock
+    reach: Reach = NOWHERE  # asked before a host is contacted that only a secret names
 
 
 @dataclass(frozen=True)

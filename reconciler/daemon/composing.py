@@ -6,8 +6,9 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from reconciler import config, model, ports, secrets
-from reconciler.admission import admit, judging
+from reconciler import config, documents, errors, model, ports, secrets
+from reconciler.admission import admit, judging, policy
+from reconciler.audit import state
 from reconciler.daemon import core, plugins
 from reconciler.git import gpgv, mirror, process
 from reconciler.targets import memory
@@ -56,22 +57,53 @@ def settings(configuration: config.Configuration, *, converge: bool = False) -> 
     )
 
 
-def facilities(configuration: config.Configuration, kind: str, clock: ports.Clock) -> ports.DriverFacilities:
+class PolicyReach:
+    """`ports.Reach` by the newest accepted policy and the environment of what is wanted."""
+
+    def __init__(self, now: Callable[[], state.State], repository: ports.Repository) -> None:
+        self._now, self._repository = now, repository
+
+    def allows(self, wanted: model.Wanted, host: str) -> bool:
+        known = self._now()
+        revision = known.policies or known.tip
+        if revision is None:
+            return False
+        allowed = policy.read_policy(self._repository, revision).environments.get(self._environment(wanted, known))
+        return allowed is not None and allowed.allows_endpoint(host)
+
+    def _environment(self, wanted: model.Wanted, known: state.State) -> str:
+        """A snapshot has no document: that of the state which is on its way back from counts."""
+        if isinstance(wanted, model.Desired):
+            return wanted.environment
+        target = known.targets.get(wanted.target)
+        try:
+            read = target and target.cleared and documents.read_version(self._repository, target.cleared, wanted.target)
+        except errors.ConfigError:
+            return ""
+        return read.desired.environment if read else ""
+
+
+def facilities(
+    configuration: config.Configuration, kind: str, clock: ports.Clock, reach: ports.Reach = ports.NOWHERE
+) -> ports.DriverFacilities:
     return ports.DriverFacilities(
         installation=configuration.installation,
         state=configuration.state / "targets" / kind,
         local_roots=configuration.local.roots,
         secrets=secrets.Secrets(os.environ),
         clock=clock,
+        reach=reach,
     )
 
 
-def drivers(configuration: config.Configuration, clock: ports.Clock) -> ports.Drivers:
+def drivers(
+    configuration: config.Configuration, clock: ports.Clock, reach: ports.Reach = ports.NOWHERE
+) -> ports.Drivers:
     allowed = frozenset(configuration.plugins.allow)
     return plugins.Loaded(
         "reconciler.targets",
         allowed,
-        lambda kind, made: lambda: made(facilities(configuration, kind, clock)),
+        lambda kind, made: lambda: made(facilities(configuration, kind, clock, reach)),
     )
 
 
