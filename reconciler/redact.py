@@ -108,6 +108,11 @@ def looks_secret(key: str) -> bool:
     return _SECRET_KEY.search(key) is not None
 
 
+def is_reference(value: str) -> bool:
+    """Whether this text names a secret and is none: `vault:mount/path#key`, `env:NAME`, `file:/path`."""
+    return _REFERENCE.fullmatch(value) is not None
+
+
 def _document(value: JsonValue, limit_chars: int, depth: int, *, secret: bool) -> JsonValue:
     if depth > MAX_DEPTH:
         return MASK
