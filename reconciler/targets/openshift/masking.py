@@ -54,7 +54,7 @@ def mask_pair(wanted: JsonValue, actual: JsonValue) -> tuple[JsonValue, JsonValu
 def seal(body: Body, key: bytes) -> dict[str, JsonValue]:
     """A copy in which each secret is `hmac-sha256:...` of its bytes: equal where the secrets are, and nothing else.
 
-    `stringData` and `data` come together as the server keeps them, so that both sides compare. `key`: 32 random bytes that
+    `stringData`, its references resolved, comes under `data` as the server keeps it, so that both sides compare. `key`: 32 random bytes that
     stay with the daemon; without them a short secret could be found by trying.
     """
     sealed = _copied(body)
@@ -64,6 +64,12 @@ def seal(body: Body, key: bytes) -> dict[str, JsonValue]:
         holder, last = _holder(sealed, path)
         if isinstance(holder, dict) and holder.get(last) is not None:
             holder[last] = _sealed(holder[last], key, raw=path != ("data",))
+    metadata = sealed.get("metadata")
+    if isinstance(metadata, dict) and holds_secrets(body):
+        metadata.pop("managedFields", None)
+        annotations = metadata.get("annotations")
+        if isinstance(annotations, dict) and LAST_APPLIED in annotations:
+            annotations[LAST_APPLIED] = _sealed(annotations[LAST_APPLIED], key, raw=True)
     return sealed
 
 
@@ -120,10 +126,10 @@ def _value(value: JsonValue, depth: int) -> JsonValue:
     match value:
         case dict() if "kind" in value or "metadata" in value:  # An object inside a list or a template.
             return _object(value, depth)
-        case {"name": str() as name, "value": str() as text} if redact.looks_secret(name):
-            return {**value, "value": text if redact.is_reference(text) else redact.MASK}
         case dict():
-            return {key: _field(key, inner, depth + 1) for key, inner in value.items()}
+            name = value.get("name")  # As `env` has it: {name: DB_PASSWORD, value: ...}
+            as_named = {"value": name} if isinstance(name, str) else {}
+            return {key: _field(as_named.get(key, key), inner, depth + 1) for key, inner in value.items()}
         case list():
             return [_value(inner, depth + 1) for inner in value]
         case _:
