@@ -59,6 +59,7 @@ class Question:
     reset: datetime | None = None
     denied_keys: frozenset[str] = frozenset()
     denied_people: frozenset[str] = frozenset()
+    longest: timedelta | None = None  # how long a statement may be good for; None: as long as an approval
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,19 @@ def count(casts: Sequence[Cast], question: Question) -> Ballot:
         reasons=tuple(_reason("rejected", "stands against this merge", vote.person) for vote in standing),
         used=frozenset(vote.envelope for vote in (*counted, *against)),
         change=first.said.change if first else record.Ticket(),
+    )
+
+
+def standing(
+    casts: Sequence[Cast], question: Question, decision: statement.Decision
+) -> tuple[tuple[str, statement.Statement], ...]:
+    """Who said something that is no approval, bound to the same, in time, by somebody who may, and not taken back."""
+    known, _ = _identify(casts, question)
+    against = [vote for vote in known if vote.said.decision == "revoke" or _is_rejection(vote, question)]
+    return tuple(
+        (vote.person, vote.said)
+        for vote in known
+        if vote.said.decision == decision and not _fault(vote, against, question)
     )
 
 
@@ -189,6 +203,10 @@ def _refusal(vote: _Vote, against: Sequence[_Vote], question: Question) -> model
     """Why this statement fills no slot; the first reason that holds."""
     if vote.said.decision != "approve":
         return _of_kind(vote)
+    return _fault(vote, against, question)
+
+
+def _fault(vote: _Vote, against: Sequence[_Vote], question: Question) -> model.Reason | None:
     for check in (_of_signer, _of_binding, _of_time, _of_duties):
         if reason := check(vote, question):
             return reason
@@ -241,7 +259,8 @@ def _of_binding(vote: _Vote, question: Question) -> model.Reason | None:
 
 def _of_time(vote: _Vote, question: Question) -> model.Reason | None:
     """A date far ahead must not lengthen an approval: it ends at most `approvalTtl` after it was first seen, too."""
-    said, longest = vote.said, timedelta(seconds=question.rules.defaults.approval_ttl)
+    said = vote.said
+    longest = question.longest or timedelta(seconds=question.rules.defaults.approval_ttl)
     if said.expires_at is None:
         return _reason("ttl", "has no expiry", vote.person)
     if said.expires_at <= said.issued_at:
