@@ -8,6 +8,8 @@ from collections.abc import Generator
 import pytest
 from support import parts
 
+pytest_plugins = ["support.kube_fixtures"]  # The control plane that tests of openshift share.
+
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
 
 
