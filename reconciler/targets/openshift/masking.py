@@ -47,7 +47,7 @@ def mask_pair(wanted: JsonValue, actual: JsonValue) -> tuple[JsonValue, JsonValu
     for path in _masked(wanted, one):
         there, value = _at(actual, path)
         if there and value != _at(wanted, path)[1]:
-            _put(one, path, CHANGED)
+            put(one, path, CHANGED)
     return one, other
 
 
@@ -57,7 +57,7 @@ def seal(body: Body, key: bytes) -> dict[str, JsonValue]:
     `stringData`, its references resolved, comes under `data` as the server keeps it, so that both sides compare. `key`: 32 random bytes that
     stay with the daemon; without them a short secret could be found by trying.
     """
-    sealed = _copied(body)
+    sealed = copied(body)
     if _named(body) == ("", "Secret"):
         _gather(sealed)
     for path in _paths(body):
@@ -71,6 +71,12 @@ def seal(body: Body, key: bytes) -> dict[str, JsonValue]:
         if isinstance(annotations, dict) and LAST_APPLIED in annotations:
             annotations[LAST_APPLIED] = _sealed(annotations[LAST_APPLIED], key, raw=True)
     return sealed
+
+
+def secrets_of(body: Body) -> Iterator[tuple[Path, JsonValue]]:
+    """Each value of this object that is a secret by where it stands, and its path."""
+    for path in _paths(body):
+        yield from _leaves(_at(dict(body), path)[1], path)
 
 
 def holds_secrets(body: Body) -> bool:
@@ -187,6 +193,20 @@ def _items(body: Body) -> Iterator[Body]:
     yield from (each for each in (items if isinstance(items, list) else ()) if isinstance(each, dict))
 
 
+def _leaves(value: JsonValue, path: Path) -> Iterator[tuple[Path, JsonValue]]:
+    match value:
+        case None:
+            return
+        case dict():
+            for key, inner in value.items():
+                yield from _leaves(inner, (*path, key))
+        case list():
+            for index, inner in enumerate(value):
+                yield from _leaves(inner, (*path, index))
+        case _:
+            yield path, value
+
+
 def _at(body: JsonValue, path: Path) -> tuple[bool, JsonValue]:
     for part in path:
         match body:
@@ -203,7 +223,7 @@ def _holder(body: JsonValue, path: Path) -> tuple[JsonValue, str]:
     return _at(body, path[:-1])[1], str(path[-1])
 
 
-def _put(body: JsonValue, path: Path, value: JsonValue) -> None:
+def put(body: JsonValue, path: Path, value: JsonValue) -> None:
     holder, last = _at(body, path[:-1])[1], path[-1]
     if isinstance(holder, dict):
         holder[str(last)] = value
@@ -214,13 +234,13 @@ def _put(body: JsonValue, path: Path, value: JsonValue) -> None:
 # --- sealing ------------------------------------------------------------------------------------------------------------
 
 
-def _copied(value: Body) -> dict[str, JsonValue]:
-    def copied(each: JsonValue) -> JsonValue:
+def copied(value: Body) -> dict[str, JsonValue]:
+    def deep(each: JsonValue) -> JsonValue:
         if isinstance(each, dict):
-            return {key: copied(inner) for key, inner in each.items()}
-        return [copied(inner) for inner in each] if isinstance(each, list) else each
+            return {key: deep(inner) for key, inner in each.items()}
+        return [deep(inner) for inner in each] if isinstance(each, list) else each
 
-    return {key: copied(inner) for key, inner in value.items()}
+    return {key: deep(inner) for key, inner in value.items()}
 
 
 def _gather(body: dict[str, JsonValue]) -> None:
