@@ -46,6 +46,8 @@ def fold(  # noqa: C901, PLR0911, PLR0912 - one case for each event
             return known.model_copy(update={"recovered": {**known.recovered, entry.seq: event}})
         case record.Operator():
             return _fold_operator(known, known.target(event.target), event)
+        case record.Obligation():
+            return _fold_obligation(known, event)
         case (
             record.Intent()
             | record.Applied()
@@ -75,6 +77,7 @@ def _take_over(
                 "decision": seq,
                 "clearance": seq,
                 "decisions": (seq,),
+                "emergency": None,
                 "taken_over": not converge,
                 "waiting": None,
                 "gates": (),
@@ -107,6 +110,7 @@ def _fold_reset(known: state.State, entry: record.Record, event: record.Reset) -
             "held": {},
             "seen": {},
             "pending": {},
+            "reviews": {},  # Of merges that are no longer in the history: nobody could sign about them.
             "reset": entry.at,
         }
     )
@@ -135,12 +139,34 @@ def _fold_accepted(known: state.State, entry: record.Record, event: record.Decis
         update={
             "tip": event.revision,
             "policies": event.revision if event.policies else known.policies,
+            "emergencies": _emergencies(known, event, entry),
             "held": {},
             "seen": dict([*known.seen.items()][-SEEN_KEPT:]),
             "pending": {**pending, **merge},
         }
     )
     return _put(moved, *touched)
+
+
+def _emergencies(
+    known: state.State, event: record.Decision, entry: record.Record
+) -> tuple[tuple[model.Oid, model.Time], ...]:
+    if event.emergency is None:
+        return known.emergencies
+    decided = event.decided or entry.at
+    return (
+        *(each for each in known.emergencies if decided - each[1] < state.WEEK),
+        (event.revision, decided),
+    )
+
+
+def _fold_obligation(known: state.State, event: record.Obligation) -> state.State:
+    opened = event if event.change == "opened" else None
+    if event.target:
+        target = known.targets.get(event.target)  # None: as below.
+        return _put(known, target.model_copy(update={"owes": opened})) if target else known
+    others = {revision: each for revision, each in known.reviews.items() if revision != event.revision}
+    return known.model_copy(update={"reviews": {**others, event.revision: opened} if opened else others})
 
 
 def _fold_clearance(known: state.State, seq: int, event: record.Clearance) -> state.State:
@@ -209,6 +235,7 @@ def _move(target: state.Target, merge: state.Merge, seq: int, digest: model.Dige
             "taken_over": False,
             "decision": merge.seq,
             "clearance": seq,
+            "emergency": merge.decision.emergency.until if merge.decision.emergency else None,
             "failed": frozenset(),
             "retry": None,
             "retries": 0,

@@ -112,6 +112,16 @@ class RuleResult(model.Value):
     got: tuple[str, ...]  # people
 
 
+class Emergency(model.Value):
+    """The glass was broken for a merge (trust.md 5.3): by whom, why, and what it stood in for."""
+
+    people: tuple[str, ...]
+    incident: str
+    reason: str
+    until: model.Time  # the first of its statements ends: from then on freezes and windows hold again
+    rules: tuple[str, ...] = ()  # whose slots nobody filled; none: it stood in for a freeze or a window only
+
+
 class Decision(model.Value):
     """The verdict on one merge: who may. Every reason in it; recorded when new or changed, not at every poll."""
 
@@ -134,6 +144,7 @@ class Decision(model.Value):
     duties: Duties = Duties()
     policy: model.Digest | None = None  # SHA-256 of the blob of the approval policy that judged
     rules: tuple[RuleResult, ...] = ()
+    emergency: Emergency | None = None
 
     def same(self, other: Decision) -> bool:
         """Whether there is nothing new in it: the time of deciding alone is no news."""
@@ -263,14 +274,53 @@ class LogRecovered(model.Value):
     reason: str
 
 
+class Obligation(model.Value):
+    """Something is owed from here on, or no longer (trust.md 5.3).
+
+    `review`: other people look at an emergency afterwards. `agree`: a target went back by itself, so Git says something else.
+    """
+
+    type: Literal["obligation"] = "obligation"
+    change: Literal["opened", "closed"]
+    kind: Literal["review", "agree"]
+    revision: model.Oid  # the merge that is reviewed; the one whose state failed
+    head: model.Oid | None = None  # review: what it merged, and what a statement about it binds
+    effect: model.Digest | None = None
+    target: str = ""  # agree
+    deployment: str = ""  # agree: the way back
+    environments: tuple[str, ...] = ()
+    people: tuple[str, ...] = ()  # opened: who broke the glass; closed: who reviewed
+    barred: tuple[str, ...] = ()  # who may not review because they have a part in the change
+    need: tuple[str, ...] = ()  # "2 of change-board (A2)"
+    incident: str = ""
+    reason: str = ""
+    opened: model.Time | None = None
+    due: model.Time | None = None  # from then on ordinary changes of these environments wait; None: nothing ever does
+    statements: tuple[model.Digest, ...] = ()  # closed: the reviews
+
+
 TargetEvent = Intent | Applied | Outcome | Confirmed | Drift | Standing
 LogEvent = KeyRotated | LogRecovered
-Event = Genesis | Reset | TakenOver | Config | Seen | Decision | Clearance | Halt | Operator | LogEvent | TargetEvent
+Event = (
+    Genesis
+    | Reset
+    | TakenOver
+    | Config
+    | Seen
+    | Decision
+    | Clearance
+    | Halt
+    | Operator
+    | Obligation
+    | LogEvent
+    | TargetEvent
+)
 
 
 def scope(event: Event) -> str:
     """Whose lease an append needs: `watch`, or `target:NAME`."""
-    return f"target:{event.target}" if isinstance(event, TargetEvent) else "watch"
+    target = event.target if isinstance(event, TargetEvent | Obligation) else ""
+    return f"target:{target}" if target else "watch"
 
 
 class Record(model.Value):

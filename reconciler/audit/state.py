@@ -13,6 +13,7 @@ from reconciler.audit import record
 
 FIGHT_WITHIN = timedelta(minutes=1)  # targets.md 1.6
 FIGHT_CORRECTIONS = 5
+WEEK = timedelta(days=7)
 
 
 class Target(model.Value):
@@ -37,6 +38,8 @@ class Target(model.Value):
     retries: int = 0
     pinned: record.Operator | None = None  # an operator's rollback
     suspended: str | None = None
+    emergency: model.Time | None = None  # until when the glass is broken for `cleared`
+    owes: record.Obligation | None = None  # it went back by itself: Git has to say so
     # What was done.
     open: model.Deployment | None = None
     last: model.Deployment | None = None  # the last closed one
@@ -80,6 +83,8 @@ class State(model.Value):
     seen: Mapping[str, model.Time] = {}  # t_obs of commits and envelopes, the newest last
     pending: Mapping[model.Oid, Merge] = {}  # accepted, not cleared
     halted: tuple[str, ...] = ()
+    emergencies: tuple[tuple[model.Oid, model.Time], ...] = ()  # the merges of the last week, and their t_dec
+    reviews: Mapping[model.Oid, record.Obligation] = {}  # of emergencies, that are owed
     config: model.Digest | None = None
     rotated: Mapping[int, record.KeyRotated] = {}  # seq -> from there on another key signs the log
     recovered: Mapping[int, record.LogRecovered] = {}  # seq -> from there on the log has another name

@@ -37,7 +37,7 @@ def rows(entries: Iterable[record.Record]) -> list[dict[str, str | int]]:
     return [{"kind": k, "value": v, "seq": entry.seq} for entry in entries for k, v in sorted(subjects(entry))]
 
 
-def _of(event: record.Event) -> Iterator[Subject]:  # noqa: C901 - one case for each event
+def _of(event: record.Event) -> Iterator[Subject]:  # noqa: C901, PLR0912 - one case for each event
     match event:
         case record.Genesis() | record.Reset() | record.TakenOver():
             yield "revision", event.revision
@@ -67,6 +67,11 @@ def _of(event: record.Event) -> Iterator[Subject]:  # noqa: C901 - one case for 
         case record.Operator():
             yield from _of_deployment(event.target, event.deployment)
             yield "person", event.actor
+        case record.Obligation():
+            yield from _of_deployment(event.target, event.deployment)
+            yield from (("revision", oid) for oid in (event.revision, event.head) if oid)
+            yield "effect", event.effect or ""
+            yield from (("person", name) for name in event.people)
         case record.Config() | record.Halt() | record.KeyRotated() | record.LogRecovered():
             return
 

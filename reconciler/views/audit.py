@@ -26,6 +26,7 @@ EventType = Literal[
     "clearance",
     "halt",
     "operator",
+    "obligation",
     "intent",
     "applied",
     "outcome",

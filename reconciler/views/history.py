@@ -51,6 +51,11 @@ def _happening(target: str, entry: record.Record) -> Happening | None:
             return _clearance(target, entry, event)
         case record.Operator() if event.target == target:
             return _row(entry, f"{event.verb}: {event.reason}", who=event.actor, deployment=event.deployment)
+        case record.Obligation() if event.target == target:
+            text = (
+                "owes: Git has to say what it went back to" if event.change == "opened" else "owes nothing: Git agrees"
+            )
+            return _row(entry, text, revision=event.revision, deployment=event.deployment)
         case (
             record.Intent()
             | record.Applied()
