@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from reconciler import documents, errors, model, ports
-from reconciler.admission import ballot, commit, judging, lint, policy, statement, tree
+from reconciler.admission import ballot, codes, commit, judging, lint, policy, statement, tree
 from reconciler.audit import log, record, state
 
 Terms = judging.Terms
 
 TARGETS_A_RECORD = 350  # With names of 63 characters they fill 50 of its 64 KiB.
 PATIENCE_POLLS = 2  # of a tip that is older than what was accepted: it may come from a replica that lags (trust.md 2.4)
-_STORE = frozenset({"object_hash", "repo_config"})
+STORE = codes.STORE
 _MERGE_PARENTS = 2
 
 
@@ -66,14 +66,14 @@ def admit(
     except errors.PermanentError as exc:
         return _halt_or_wait(audit, exc, patience)
     except errors.AuditError as exc:
-        if exc.code not in _STORE:
+        if exc.code not in STORE:
             raise
-        _halt(audit, model.Reason.of(exc))
+        halt(audit, model.Reason.of(exc))
         return ()
     for decision in decided:
         for reason in decision.reasons:
             if reason.code in judging.HALT:
-                _halt(audit, reason)
+                halt(audit, reason)
     return decided
 
 
@@ -92,7 +92,7 @@ def take_over(repository: ports.Repository, audit: log.Log, pin: Pin, *, clock: 
     if known.genesis is not None and pin.reason in {"", _reason_before(audit)}:
         moved = f"the pin moved from {known.genesis} to {pin.genesis} without a reason of its own"
         fix = "put it back, or say in source.genesisReason why it moved"
-        return _halt(audit, model.Reason(code="pin", message=moved, where="source.genesis", fix=fix))
+        return halt(audit, model.Reason(code="pin", message=moved, where="source.genesis", fix=fix))
     blob = _check_genesis(repository, pin, clock)
     targets = documents.target_digests(repository.tree(pin.genesis))
     converge = pin.converge and known.genesis is None
@@ -176,11 +176,12 @@ def _halt_or_wait(audit: log.Log, exc: errors.PermanentError, patience: Patience
         patience.polls += 1
         message = "the source serves an older tip than the last accepted commit: a replica that lags?"
         raise errors.TransientError("source_error", message) from exc
-    _halt(audit, model.Reason.of(exc))
+    halt(audit, model.Reason.of(exc))
     return ()
 
 
-def _halt(audit: log.Log, reason: model.Reason) -> state.State:
+def halt(audit: log.Log, reason: model.Reason) -> state.State:
+    """Record an integrity alarm, once while it stands."""
     codes = audit.state.halted
     if reason.code in codes:
         return audit.state

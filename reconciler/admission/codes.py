@@ -59,6 +59,8 @@ _RESIGN = "sign with a key that the policy lists for this use"
 _AGAIN = "approve again: reconciler approve"
 _OTHERS = "ask somebody else of the team: reconciler approve"
 
+_MIRROR = "find out who wrote it; stop the daemon, then reconciler recover --mirror --reason WHY"
+
 TABLE = (
     Code("rewind", "history", "The watched branch is older than the last accepted commit.", _RESTORE),
     Code("non_descendant", "history", "The watched branch does not hold the last accepted commit.", _RESTORE),
@@ -76,25 +78,25 @@ TABLE = (
         "object_hash",
         "store",
         "An object's bytes do not have the id they were asked for by.",
-        "find out who wrote it; remove the mirror, it is fetched anew",
+        _MIRROR,
     ),
     Code(
         "repo_config",
         "store",
         "The mirror's configuration, grafts, alternates or a shallow file are not ours.",
-        "find out who wrote it; remove the mirror, it is fetched anew",
+        _MIRROR,
     ),
     Code(
         "log_broken",
         "log",
         "A record does not follow from the one before it.",
-        "reconciler audit verify; restore the log from a backup",
+        "reconciler audit verify; restore the newest backup, or reconciler recover --log",
     ),
     Code(
         "log_truncated",
         "log",
         "The log is shorter than its newest checkpoint.",
-        "restore the log, then reconciler recover --log",
+        "restore the newest backup, then reconciler recover --log --checkpoint FILE",
     ),
     Code(
         "log_forked",
@@ -102,7 +104,12 @@ TABLE = (
         "Two checkpoints of the log contradict each other.",
         "keep both, and find out who has the key of the log",
     ),
-    Code("log_foreign_row", "log", "A row lies beyond the newest checkpoint.", "find out who writes to the database"),
+    Code(
+        "log_foreign_row",
+        "log",
+        "A row lies beyond the newest checkpoint.",
+        "find out who writes to the database; reconciler recover --log goes on without that row",
+    ),
     Code("anchor", "log", "The anchored checkpoints were rewritten.", "find out who forced the ref of the anchor"),
     Code(
         "commit_grammar",
@@ -311,6 +318,7 @@ TABLE = (
 )
 
 HISTORY = frozenset(code.name for code in TABLE if code.group == "history")
+STORE = frozenset(code.name for code in TABLE if code.group == "store")
 HALT = frozenset(code.name for code in TABLE if code.verdict is Verdict.HALT)
 REJECT = frozenset(code.name for code in TABLE if code.verdict is Verdict.REJECT)
 _FIXES = {code.name: code.fix for code in reversed(TABLE)}

@@ -35,11 +35,8 @@ def save(connection: sa.Connection, end: chain.Chain, known: state.State, origin
 
 def load(connection: sa.Connection, origin: str, public: bytes) -> tuple[chain.Chain, state.State] | None:
     """Raises: AuditError(log_truncated) when we signed for more records than there are."""
-    kept = connection.execute(sa.select(schema.fold).order_by(schema.fold.c.size.desc()).limit(1)).one_or_none()
+    kept = _signed(connection, origin, public)
     if kept is None:
-        return None
-    message = _message(origin, (kept.size, kept.prev, kept.root), kept.code, kept.state)
-    if not checkpoint.verify_signature(message, kept.signature, public):
         return None
     last = connection.scalar(sa.select(sa.func.max(schema.log.c.seq)))
     if last is None or last < kept.size - 1:
@@ -48,6 +45,20 @@ def load(connection: sa.Connection, origin: str, public: bytes) -> tuple[chain.C
     if kept.code != code() or end is None or (end.prev, end.root) != (kept.prev, kept.root):
         return None
     return end, state.State.model_validate_json(kept.state)
+
+
+def signed_size(connection: sa.Connection, origin: str, public: bytes) -> int:
+    """How many records the state that is kept was folded from, as far as our key says so; else 0."""
+    kept = _signed(connection, origin, public)
+    return int(kept.size) if kept is not None else 0
+
+
+def _signed(connection: sa.Connection, origin: str, public: bytes) -> sa.Row[tuple[object, ...]] | None:
+    kept = connection.execute(sa.select(schema.fold).order_by(schema.fold.c.size.desc()).limit(1)).one_or_none()
+    if kept is None:
+        return None
+    message = _message(origin, (kept.size, kept.prev, kept.root), kept.code, kept.state)
+    return kept if checkpoint.verify_signature(message, kept.signature, public) else None
 
 
 def _message(origin: str, end: tuple[int, bytes, bytes], folded_by: str, text: str) -> bytes:

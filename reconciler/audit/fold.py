@@ -176,7 +176,7 @@ def _fold_clearance(known: state.State, seq: int, event: record.Clearance) -> st
         return known  # Overtaken on all its targets while its gates ran.
     if not event.passed:
         tried = {event.revision: merge.model_copy(update={"results": event.results})}
-        why = tuple(r for r in event.results if r.outcome is not model.Outcome.PASS)
+        why = tuple(r for r in event.results if r.blocks)
         touched = map(known.target, merge.decision.targets)
         told = [t.model_copy(update={"gates": why}) for t in touched if t.waiting == event.revision]
         return _put(known.model_copy(update={"pending": {**known.pending, **tried}}), *told)

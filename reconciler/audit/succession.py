@@ -45,8 +45,7 @@ def follow(now: Authority, entry: record.Record, note: str | None) -> Authority:
                 raise _broken(entry.seq, "it takes the log over from a key that did not sign it")
             if note is None:
                 raise _broken(entry.seq, "no checkpoint of its own hands the log over")
-            if any(each.open(note).size != entry.seq + 1 for each in (now, after)):
-                raise _broken(entry.seq, "the checkpoint that hands the log over is of another size")
+            _check_both(entry.seq, note, now, after)
             return after
         case record.LogRecovered() as event:
             if event.before != now.origin:
@@ -99,6 +98,16 @@ def public_of(line: str) -> bytes:
     if not public:
         raise errors.AuditError("log_broken", "a rotation names a key that is no Ed25519 key")
     return public
+
+
+def _check_both(seq: int, note: str, *signers: Authority) -> None:
+    """Raises: AuditError(log_broken)."""
+    try:
+        sizes = {each.open(note).size for each in signers}
+    except errors.AuditError as exc:
+        raise _broken(seq, "its checkpoint is not signed by both keys") from exc
+    if sizes != {seq + 1}:
+        raise _broken(seq, "the checkpoint that hands the log over is of another size")
 
 
 def _broken(seq: int, why: str) -> errors.AuditError:

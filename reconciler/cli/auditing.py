@@ -9,11 +9,13 @@ import typer
 from pydantic import JsonValue
 
 from reconciler import errors
-from reconciler.cli import exit_codes, options, printing, session
+from reconciler.cli import exit_codes, keeping, options, printing, session
 
 app = typer.Typer(rich_markup_mode=None)
 audit = typer.Typer(help="Read the audit log.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(audit, name="audit")
+audit.command("rotate-key")(keeping.rotate_key)
+audit.command("checkpoint")(keeping.checkpoint)
 
 
 @audit.command("query")
@@ -72,6 +74,15 @@ def verify(
     db: Annotated[Path | None, typer.Option("--db", help="A copy of the log: audit.db.")] = None,
     public_key: Annotated[Path | None, typer.Option("--public-key", help="Of the key that signs the log.")] = None,
     origin: Annotated[str, typer.Option("--origin", help="The log's name: reconciler/INSTALLATION.")] = "",
+    checkpoint: Annotated[
+        list[Path],
+        typer.Option(
+            "--checkpoint",
+            help="One that was kept elsewhere; may be repeated.",
+            default_factory=list,
+            show_default=False,
+        ),
+    ],
     config_file: options.ConfigOption = None,
     output: options.OutputOption = options.Output.TABLE,
 ) -> int:
@@ -87,7 +98,7 @@ def verify(
         place, public, name = _copy(db, public_key, origin)
     engine = storage.make_engine(place)
     try:
-        report = verification.verify(engine, public, name)
+        report = verification.verify(engine, public, name, anchored=[keeping.read_note(path) for path in checkpoint])
     finally:
         engine.dispose()
     document: dict[str, JsonValue] = {"apiVersion": "reconciler/v1", "kind": "Verification", "verified": report.good}
@@ -112,6 +123,10 @@ def _report(document: printing.Document) -> None:
     for problem in problems if isinstance(problems, list) else []:
         if isinstance(problem, dict):
             printing.out(f"BROKEN {problem['where']}: {problem['code']}: {problem['message']}")
+    handed_over = document.get("handed_over")
+    for reason in handed_over if isinstance(handed_over, list) else []:
+        if isinstance(reason, dict):
+            printing.out(f"{reason['where']}: {reason['code']}: {reason['message']}")
     state = "verified" if document.get("verified") else "NOT verified"
     printing.out(
         f"{state}: {document.get('size')} records, {document.get('checkpoints')} checkpoints, {document.get('evidence')} pieces of evidence"

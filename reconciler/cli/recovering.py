@@ -12,16 +12,27 @@ from typing import Annotated
 
 import typer
 
-from reconciler import model
+from reconciler import errors, model
 from reconciler.admission import effect, policy, tree
-from reconciler.cli import candidates, changes, clone, exit_codes, keys, options, printing, restoring, verifying
+from reconciler.cli import (
+    candidates,
+    changes,
+    clone,
+    exit_codes,
+    keys,
+    options,
+    printing,
+    restoring,
+    session,
+    verifying,
+)
 from reconciler.git import repository, writing
 
 app = typer.Typer(rich_markup_mode=None)
 
 
 @app.command()
-def recover(
+def recover(  # noqa: PLR0913 - three ways out behind one verb
     *,
     key: Annotated[Path | None, typer.Option("--key", help="Your SSH key: makes the branch and the merge.")] = None,
     keep: Annotated[
@@ -34,8 +45,23 @@ def recover(
     place: options.RepositoryOption = options.HERE,
     remote: options.RemoteOption = "origin",
     ref: options.RefOption = "",
+    mirror: Annotated[
+        bool, typer.Option("--mirror", help="After an alarm of the mirror: have it fetched anew.")
+    ] = False,
+    log: Annotated[
+        bool, typer.Option("--log", help="After the log lost its end: go on with what is proven of it.")
+    ] = False,
+    checkpoint: Annotated[
+        Path | None, typer.Option("--checkpoint", help="With --log: the newest one that was kept elsewhere.")
+    ] = None,
+    reason: Annotated[str, typer.Option("--reason", help="With --mirror or --log: why; it is recorded.")] = "",
 ) -> int:
-    """Show what blocks the watched branch; with --key prepare the recovery merge, to be approved and then landed."""
+    """Show what blocks the watched branch; with --key prepare the recovery merge, to be approved and then landed.
+
+    With --mirror or --log: the operator's step out of an alarm, where the daemon is configured and does not run.
+    """
+    if mirror or log:
+        return _out_of_an_alarm(config_file, reason, checkpoint, mirror=mirror, log=log)
     base = after or verifying.tip_of_daemon(config_file)
     with clone.opened(clone.Place(place, remote, ref), after=base) as here:
         chain = candidates.chain(here)
@@ -62,6 +88,15 @@ def recover(
     printing.say(f"next, other people: reconciler approve {branch} {option} --key KEY --push")
     printing.say(f"then: reconciler merge {branch} {option} --key KEY --push")
     return exit_codes.FINE
+
+
+def _out_of_an_alarm(config_file: Path | None, reason: str, checkpoint: Path | None, *, mirror: bool, log: bool) -> int:
+    from reconciler.cli import rescuing
+
+    if mirror and log:
+        raise errors.ConfigError("usage", "--mirror and --log are two steps", fix="one at a time")
+    told = session.configuration(config_file)
+    return rescuing.mirror(told, reason) if mirror else rescuing.log(told, reason, checkpoint)
 
 
 def taken_back(here: clone.Clone, stands: candidates.Walked) -> Iterator[tuple[bytes, model.Entry | None]]:

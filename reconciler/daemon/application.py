@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
-import secrets
-import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,11 +13,11 @@ from pydantic import JsonValue
 
 from reconciler import config, errors, model, ports
 from reconciler.admission import judging, policy, statement
-from reconciler.audit import identity, log, query, signing, storage, verification
+from reconciler.audit import identity, query, signing, storage, verification
 from reconciler.audit import record as events
 from reconciler.audit import state as folded
 from reconciler.convergence import deciding
-from reconciler.daemon import clock, composing, core, preview, watching
+from reconciler.daemon import clock, composing, core, opening, preview, watching
 from reconciler.git import mirror
 from reconciler.views import audit, metrics, plans, status, targets
 from reconciler.web.application import Verb
@@ -44,23 +41,8 @@ class Application:
         self.wake: Callable[[str], None] = lambda _name: None
         self.engine = storage.make_engine(configuration.store_url)
         self.signer = signing.FileSigner.read(configuration.store.signing_key)
-        # Not the process: who owns the state folder is the next life of whoever owned it before, and a life that was
-        # killed gives no lease back. The epoch still grows, so that a former life that is not dead can append no more.
-        holder = f"{socket.gethostname()}:{configuration.state.resolve()}"
-        daemon_info = {
-            "version": version(),
-            "config_sha256": configuration.digest,
-            "process": f"{os.getpid()}:{secrets.token_hex(4)}",
-        }
         self._mirror = mirror.Mirror(configuration.state / "mirror.git", composing.watched(configuration))
-        audit_log = log.Log(
-            self.engine,
-            self.clock,
-            holder=holder,
-            signer=self.signer,
-            origin=composing.origin(configuration),
-            daemon_info=daemon_info,
-        )
+        audit_log = opening.make_log(configuration, self.engine, self.signer, self.clock)
         drivers = composing.drivers(configuration, self.clock)
         gates_over = composing.gates_over(configuration, drivers, self.clock)
         outside = core.Ports(

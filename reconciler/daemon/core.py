@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from reconciler import documents, errors, model, ports
-from reconciler.admission import admit, admitted, judging, policy, withdrawing
+from reconciler.admission import admit, admitted, judging, policy, waiving, withdrawing
 from reconciler.audit import log, record, state
 from reconciler.convergence import clearing, deciding
 from reconciler.convergence import target as targets
@@ -64,7 +64,12 @@ class Core:
         self.settings = settings
         self.outside = outside
         self.suite = clearing.Suite(
-            outside.gates, outside.concurrency, outside.clock, per_gate_s=settings.per_gate_s, within_s=settings.suite_s
+            outside.gates,
+            outside.concurrency,
+            outside.clock,
+            per_gate_s=settings.per_gate_s,
+            within_s=settings.suite_s,
+            denied=settings.terms.denied,
         )
         self._around = targets.Surroundings(
             drivers=outside.drivers,
@@ -88,7 +93,7 @@ class Core:
     def turn(self, name: str) -> tuple[object, float | None]:
         """Take one turn; return what it did and the seconds until the next, None for not before a record makes it due.
 
-        Raises: AuditError, which ends the process.
+        Raises: AuditError of the log, which ends the process.
         """
         subject, _, rest = name.partition(":")
         try:
@@ -101,6 +106,12 @@ class Core:
                 case _:
                     return self.target(rest).turn()
         except errors.TransientError as exc:
+            return exc, self.settings.poll_s
+        except errors.AuditError as exc:
+            if exc.code not in admit.STORE:
+                raise
+            self.audit.lease("watch")  # An alarm of the mirror stops every write, and the process stays to say so.
+            admit.halt(self.audit, model.Reason.of(exc))
             return exc, self.settings.poll_s
 
     def judge(self) -> tuple[record.Decision, ...]:
@@ -197,7 +208,8 @@ class Core:
         question = (behind, self.fetches.last)
         kept = self._said.get(known.name)
         if kept is None or kept[0] != question:
-            kept = (question, tuple(reason for seq in behind for reason in self._taken_back(seq)))
+            said = (*(reason for seq in behind for reason in self._taken_back(seq)), *self._unwaived(known))
+            kept = (question, said)
             self._said[known.name] = kept
         return kept[1]
 
@@ -227,6 +239,21 @@ class Core:
             if isinstance(entry.event, record.Decision)
             for reason in withdrawing.withdrawn(self.repository, entry.event, self.audit.state, terms=terms)
         )
+
+    def _unwaived(self, known: state.Target) -> model.ValidationResult:
+        """What its clearance rests on and people no longer answer for."""
+        cleared = self._event(known.clearance)
+        merge = self._event(known.decision)
+        if cleared is None or not isinstance(cleared.event, record.Clearance) or merge is None:
+            return ()
+        if not isinstance(merge.event, record.Decision) or not any(r.waived for r in cleared.event.results):
+            return ()
+        rules = policy.read_policy(self.repository, self.audit.state.policies or merge.event.base)
+        around = waiving.Circumstances(cleared.at, self.settings.terms.denied, self.audit.state.reset)
+        return withdrawing.unwaived(self.repository, merge.event, cleared.event, rules, around)
+
+    def _event(self, seq: int) -> record.Record | None:
+        return next(iter(self.audit.records(after=seq - 1, before=seq + 1)), None)
 
     def is_silent(self, at: datetime) -> bool:
         """Whether the source has not been read for so long that nothing new may begin."""

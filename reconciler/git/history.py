@@ -271,5 +271,5 @@ def _lied(oid: model.Oid) -> errors.AuditError:
     return errors.AuditError(
         "object_hash",
         f"what git lists around {oid} is not what the commits say",
-        fix="use a new mirror",
+        fix="have the mirror fetched anew: reconciler recover --mirror --reason WHY",
     )

@@ -242,7 +242,7 @@ class Mirror:
             "repo_config",
             f"the mirror's {name} is not as we made it",
             where=str(self._git_dir / name),
-            fix="find out who wrote it; then remove the mirror, it is fetched anew",
+            fix="find out who wrote it; stop the daemon, then reconciler recover --mirror --reason WHY",
         )
 
     @contextlib.contextmanager
