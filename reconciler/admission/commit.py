@@ -9,6 +9,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from reconciler import model
 from reconciler.admission import packets, signature
@@ -23,7 +25,7 @@ _CO_AUTHOR = re.compile(r"co-?authored-by\s*:([^\n]*(?:\n[ \t]+[^\n]*)*)", re.IG
 _BETWEEN_EMAILS = re.compile(r"[\s<>(),;\"']+")
 
 
-class Ident(model.Value):
+class Ident(NamedTuple):
     """An author or committer as claimed: text that anybody can type. The zone is dropped."""
 
     name: str
@@ -31,7 +33,8 @@ class Ident(model.Value):
     timestamp: int  # seconds since 1970
 
 
-class Commit(model.Value):
+@dataclass(frozen=True)
+class Commit:
     """A commit that follows the grammar: one parent or two, distinct. Its signature is not checked yet."""
 
     id: model.Oid

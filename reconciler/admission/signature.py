@@ -196,10 +196,11 @@ class _Wire:
 
 
 class _Key:
-    """A public key of an allowed kind and size."""
+    """A public key of an allowed kind and size. Never changed once it is made: many signatures share it."""
 
     def __init__(self, blob: bytes) -> None:
         wire = _Wire(blob, "the public key")
+        self.name = fingerprint(blob)
         self.kind = wire.name()
         self.public = self._public(wire)
         self.application = wire.string() if self.hardware else b""
@@ -246,6 +247,9 @@ class _Key:
             raise _invalid("not an RSA key") from exc
 
 
+_key = functools.lru_cache(maxsize=1024)(_Key)  # A few hundred people sign thousands of times.
+
+
 def _verify(payload: bytes, blob: bytes, namespace: bytes) -> Verified:
     wire = _Wire(blob, "the signature")
     if len(blob) > MAX_BYTES or wire.take(len(_MAGIC)) != _MAGIC or wire.number(4) != 1:
@@ -260,11 +264,10 @@ def _verify(payload: bytes, blob: bytes, namespace: bytes) -> Verified:
         raise _invalid("the reserved field is not empty")
     if digest not in _DIGESTS:
         raise _weak(f"the message digest {digest[:64].decode(errors='backslashreplace')!r} is not allowed")
-    key = _Key(public)
-    return _check(key, raw, signed_bytes(payload, namespace.decode(), digest.decode()), fingerprint(public))
+    return _check(_key(public), raw, signed_bytes(payload, namespace.decode(), digest.decode()))
 
 
-def _check(key: _Key, signature: bytes, signed: bytes, key_name: str) -> Verified:
+def _check(key: _Key, signature: bytes, signed: bytes) -> Verified:
     wire = _Wire(signature, "the signature")
     algorithm, raw = wire.name(), wire.string()
     if algorithm not in (_RSA_HASHES if key.kind == _RSA else {key.kind}):
@@ -276,9 +279,9 @@ def _check(key: _Key, signature: bytes, signed: bytes, key_name: str) -> Verifie
     wire.end()
     _check_raw(key, algorithm, raw, signed)
     if flags is None:
-        return Verified(key_id=key_name, algorithm=algorithm)
+        return Verified(key_id=key.name, algorithm=algorithm)
     present, verified = bool(flags[0] & _USER_PRESENT), bool(flags[0] & _USER_VERIFIED)
-    return Verified(key_id=key_name, algorithm=algorithm, user_present=present, user_verified=verified)
+    return Verified(key_id=key.name, algorithm=algorithm, user_present=present, user_verified=verified)
 
 
 def _check_raw(key: _Key, algorithm: str, raw: bytes, signed: bytes) -> None:

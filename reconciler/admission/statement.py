@@ -173,7 +173,7 @@ def _decode(text: str, where: str) -> bytes:
 def _load(content: bytes, where: str) -> JsonValue:
     """JSON without duplicate keys, NaN and infinities; too deep a nesting is refused like any other nonsense."""
     try:
-        return json.loads(content.decode(), object_pairs_hook=_distinct, parse_constant=_no_constant)  # type: ignore[no-any-return]
+        return _DECODER.decode(content.decode())  # type: ignore[no-any-return]
     except (ValueError, RecursionError) as exc:
         raise _RefusedError(f"not strict JSON: {exc}"[:200], where) from exc
 
@@ -187,6 +187,9 @@ def _distinct(pairs: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
 
 def _no_constant(text: str) -> JsonValue:
     raise ValueError(f"{text} is no JSON")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_distinct, parse_constant=_no_constant)
 
 
 def _findings(exc: pydantic.ValidationError) -> str:
@@ -282,6 +285,16 @@ class _Document(_Strict):
     predicate: Annotated[_Approve | _Reject | _Revoke | _Emergency | _Waive, pydantic.Field(discriminator="decision")]
 
 
+_OWN: dict[Decision, tuple[str, ...]] = {
+    "approve": ("ack_manual_merge",),
+    "reject": (),
+    "revoke": ("revokes",),
+    "emergency": ("ack_manual_merge", "incident"),
+    "review": (),
+    "waive": ("gate", "rule", "reason"),
+}
+
+
 def _read(payload: bytes, key: signature.Verified) -> Statement:
     document = _load(payload, "payload")
     try:
@@ -311,12 +324,12 @@ def _statement(document: _Document, digest: model.Digest, key: signature.Verifie
         environments=said.environments,
         skips=tuple(model.Oid(oid) for oid in said.skips),
     )
-    own = said.model_dump(include={"ack_manual_merge", "revokes", "incident", "gate", "rule", "reason"})
+    own = {name: getattr(said, name) for name in _OWN[said.decision]}
     return Statement(
         binding=binding,
         decision=said.decision,
         person=said.person,
-        change=record.Ticket(**said.change.model_dump()),
+        change=record.Ticket(**dict(said.change)),
         issued_at=_instant(said.issued_at),
         expires_at=_instant(said.expires_at) if said.expires_at else None,
         digest=digest,

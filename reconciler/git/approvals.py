@@ -20,6 +20,10 @@ ENVELOPE = b"envelope.json"
 ROOT = "refs/approvals/v1"
 
 _OID_LINE = re.compile(rb"([0-9a-f]{40}|[0-9a-f]{64})\n?")
+_PACKED = re.compile(rb"^([0-9a-f]{40}|[0-9a-f]{64}) (%s/[^/\n]+/)([^\n]*)\n" % ROOT.encode(), re.MULTILINE)
+
+
+_Packed = dict[bytes, list[tuple[bytes, model.Oid]]]  # `refs/approvals/v1/<12 digits>/` -> full names and ids
 
 
 def prefix_of(head: model.Oid) -> str:
@@ -34,8 +38,9 @@ class Approvals:
         self, reader: objects.ObjectReader, refs: process.GitProcess, common_dir: Path, limits: trees.Limits
     ) -> None:
         self._reader, self._refs, self._common_dir, self._limits = reader, refs, common_dir, limits
+        self._packed_file, self._reftable = common_dir / "packed-refs", common_dir / "reftable"
         self._blobs: dict[model.Oid, model.Oid | None] = {}  # commit -> the envelope that it wraps
-        self._packed: tuple[tuple[int, ...], bytes] = ((), b"")
+        self._packed: tuple[tuple[int, ...], _Packed] = ((), {})
 
     def envelopes(self, head: model.Oid) -> tuple[bytes, ...]:
         """In the order of their names. What hangs there and is no envelope at all is passed over: anybody may push it.
@@ -87,46 +92,37 @@ class Approvals:
 
     def _names(self, head: model.Oid) -> dict[bytes, model.Oid]:
         """Full name -> id of every ref under this head."""
-        if (self._common_dir / "reftable").exists():
+        if self._reftable.exists():
             return self._listed(head)
         # Loose ones first, as git does: a ref that is being packed lies in both places before it leaves this one.
         loose = dict(self._loose(prefix_of(head)))
         return {**dict(self._in_packed(prefix_of(head).encode())), **loose}
 
     def _loose(self, prefix: str) -> Iterator[tuple[bytes, model.Oid]]:
-        folders = [self._common_dir / prefix]
+        folders = [prefix]
         while folders:
-            for path in _inside(folders.pop()):
-                if path.is_dir() and not path.is_symlink():
-                    folders.append(path)
-                elif path.is_file() and not path.name.endswith(".lock"):
-                    found = _OID_LINE.fullmatch(_begin_of(path))
+            folder = folders.pop()
+            for place in _inside(self._common_dir, folder):
+                name = f"{folder}{place.name}"
+                if place.is_dir(follow_symlinks=False):
+                    folders.append(f"{name}/")
+                elif place.is_file() and not name.endswith(".lock"):
+                    found = _OID_LINE.fullmatch(_begin_of(Path(place.path)))
                     if found:  # Nothing else is an approval: no symbolic ref, nothing half written.
-                        yield bytes(path.relative_to(self._common_dir)), model.Oid(found[1].decode())
+                        yield os.fsencode(name), model.Oid(found[1].decode())
 
-    def _in_packed(self, prefix: bytes) -> Iterator[tuple[bytes, model.Oid]]:
-        content = self._packed_refs()
-        at = content.find(b" " + prefix)
-        while at >= 0:
-            begin, end = content.rfind(b"\n", 0, at) + 1, content.find(b"\n", at)
-            oid = _OID_LINE.fullmatch(content, begin, at)
-            if oid and end >= 0:
-                yield content[at + 1 : end], model.Oid(oid[1].decode())
-            at = content.find(b" " + prefix, end if end >= 0 else len(content))
+    def _in_packed(self, prefix: bytes) -> Iterable[tuple[bytes, model.Oid]]:
+        return self._packed_refs().get(prefix, ())
 
-    def _packed_refs(self) -> bytes:
+    def _packed_refs(self) -> _Packed:
         """git replaces this file whole, by a rename; like git we read it again when it is another file than before."""
         try:
-            with (self._common_dir / "packed-refs").open("rb") as file:
-                seen = os.fstat(file.fileno())
-                stamp = (seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
-                known, content = self._packed
-                if stamp != known:
-                    content = file.read()
-                    self._packed = (stamp, content)
-                return content
+            if _stamp(self._packed_file.stat()) != self._packed[0]:
+                with self._packed_file.open("rb") as file:
+                    self._packed = (_stamp(os.fstat(file.fileno())), _by_head(file.read()))
+            return self._packed[1]
         except FileNotFoundError:
-            return b""
+            return {}
         except OSError as exc:
             raise _unreadable("packed-refs", exc) from exc
 
@@ -143,14 +139,27 @@ def _wrapped(directory: bytes, oid: model.Oid) -> model.Oid | None:
     return next((line.oid for line in names if line.name == ENVELOPE and line.mode == "100644"), None)
 
 
-def _inside(folder: Path) -> list[Path]:
+def _stamp(seen: os.stat_result) -> tuple[int, ...]:
+    return (seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
+
+
+def _by_head(content: bytes) -> _Packed:
+    """What the file lists below the refs of approvals, by the folder of the head."""
+    found: _Packed = {}
+    for oid, prefix, name in _PACKED.findall(content):
+        found.setdefault(prefix, []).append((prefix + name, model.Oid(oid.decode())))
+    return found
+
+
+def _inside(common_dir: Path, folder: str) -> list[os.DirEntry[str]]:
     """Raises: TransientError(source_error): a folder that may not be read could hold a rejection."""
     try:
-        return list(folder.iterdir())
+        with os.scandir(f"{common_dir}/{folder}") as listed:
+            return list(listed)
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as exc:
-        raise _unreadable(folder.name, exc) from exc
+        raise _unreadable(folder, exc) from exc
 
 
 def _begin_of(path: Path) -> bytes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import select
 import threading
 import time
@@ -22,12 +23,13 @@ from typing import NamedTuple, TypeVar
 from reconciler import errors, model
 from reconciler.git import process
 
-CHUNK = 48  # requests in flight: their lines stay below the 4,096 bytes that any pipe takes without a reader
+CHUNK = 512  # requests in flight
 CHUNK_BYTES = 16 << 20  # contents in flight
 SMALL_BYTES = 64 << 10  # what is kept, and what is read ahead
 KEPT_BYTES = 32 << 20  # of all that is kept
 _BESIDE_BYTES = 400  # what an object costs here beside its content
 MISSING = "missing"
+_OID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 R = TypeVar("R")
 
@@ -64,8 +66,9 @@ class ObjectReader:
         Raises: AuditError(object_hash), TransientError(source_error) where it is missing, PermanentError(limit) over
         `limit_bytes`, PermanentError(fsck) where it is of another kind.
         """
-        if raw := self._kept.find((oid,)).get(oid):
-            self._check_header(oid, Header(raw.kind, len(raw.content)), kind, limit_bytes)
+        if raw := self._kept.get(oid):
+            if raw.kind != kind or len(raw.content) > limit_bytes:
+                self._check_header(oid, Header(raw.kind, len(raw.content)), kind, limit_bytes)
             return raw.content
         ((_, content),) = self.read_many((oid,), kind, limit_bytes)
         return content
@@ -78,7 +81,7 @@ class ObjectReader:
             headers = self._exchange(unread, _Batch.headers) if unread else []
             for oid, header in zip(unread, headers, strict=True):
                 self._check_header(oid, header, kind, limit_bytes)
-            served = self._contents(unread, headers, limit_bytes)
+            served = self._contents(unread, headers)
             for oid in chunk:
                 if oid in kept:
                     self._check_header(oid, Header(kept[oid].kind, len(kept[oid].content)), kind, limit_bytes)
@@ -99,13 +102,13 @@ class ObjectReader:
                 most = min(limit_bytes, SMALL_BYTES)
                 both = zip(unread, headers, strict=True)
                 fit = {oid: header for oid, header in both if header.kind == kind and header.size_bytes <= most}
-                found.update(self._contents(tuple(fit), list(fit.values()), most))
+                found.update(self._contents(tuple(fit), list(fit.values())))
         return found
 
     def kind_of(self, oid: model.Oid) -> str:
         """As the object's header says; `MISSING` where there is no such object."""
-        if kept := self._kept.find((oid,)):
-            return kept[oid].kind
+        if kept := self._kept.get(oid):
+            return kept.kind
         ((kind, _),) = self._exchange((process.check_oid(oid),), _Batch.headers)
         return kind
 
@@ -113,15 +116,13 @@ class ObjectReader:
         with self._lock:
             self._drop()
 
-    def _contents(
-        self, oids: tuple[model.Oid, ...], headers: list[Header], limit_bytes: int
-    ) -> Iterator[tuple[model.Oid, bytes]]:
+    def _contents(self, oids: tuple[model.Oid, ...], headers: list[Header]) -> Iterator[tuple[model.Oid, bytes]]:
         """The objects that have these headers, hashed; the small ones are kept."""
-        kinds = {oid: header.kind for oid, header in zip(oids, headers, strict=True)}
+        told = dict(zip(oids, headers, strict=True))
         for group in _groups(oids, headers):
-            served = self._exchange(group, lambda batch, asked: batch.contents(asked, limit_bytes))
+            served = self._exchange(group, lambda batch, asked: batch.contents(asked, told))
             for oid, raw in zip(group, served, strict=True):
-                self._check_hash(oid, raw, kinds[oid])
+                self._check_hash(oid, raw, told[oid].kind)
                 self._kept.keep(oid, raw)
                 yield oid, raw.content
 
@@ -215,7 +216,10 @@ def _groups(oids: tuple[model.Oid, ...], headers: list[Header]) -> Iterator[tupl
 
 def _chunks(oids: Iterable[model.Oid]) -> Iterator[tuple[model.Oid, ...]]:
     remaining = iter(oids)
-    while chunk := tuple(process.check_oid(oid) for oid in islice(remaining, CHUNK)):
+    while chunk := tuple(islice(remaining, CHUNK)):
+        if not all(map(_OID.fullmatch, chunk)):
+            for oid in chunk:
+                process.check_oid(oid)
         yield chunk
 
 
@@ -226,6 +230,13 @@ class _Kept:
         self._lock = threading.Lock()
         self._raws: OrderedDict[model.Oid, Raw] = OrderedDict()
         self._bytes = 0
+
+    def get(self, oid: model.Oid) -> Raw | None:
+        with self._lock:
+            raw = self._raws.get(oid)
+            if raw:
+                self._raws.move_to_end(oid)
+        return raw
 
     def find(self, oids: Iterable[model.Oid]) -> Mapping[model.Oid, Raw]:
         with self._lock:
@@ -255,8 +266,11 @@ class _Batch:
 
     def __init__(self, git: process.GitProcess, timeout_s: float) -> None:
         self._talk = git.start("cat-file", "--batch-command", "--buffer")
-        self._poll = select.poll()
-        self._poll.register(self._talk.stdout, select.POLLIN)
+        # A pipe may take no more than 4,096 bytes while nobody reads, and a process that hangs reads nothing.
+        os.set_blocking(self._talk.stdin.fileno(), False)
+        self._can_send, self._can_receive = select.poll(), select.poll()
+        self._can_send.register(self._talk.stdin, select.POLLOUT)
+        self._can_receive.register(self._talk.stdout, select.POLLIN)
         self._timeout_s = timeout_s
         self._deadline_s = 0.0
         self._held = bytearray()
@@ -264,36 +278,31 @@ class _Batch:
 
     def headers(self, oids: tuple[model.Oid, ...]) -> list[Header]:
         self._send("info", oids)
-        return [self._header(oid) for oid in oids]
+        return [_header(oid, self._line()) for oid in oids]
 
-    def contents(self, oids: tuple[model.Oid, ...], limit_bytes: int) -> list[Raw]:
+    def contents(self, oids: tuple[model.Oid, ...], headers: Mapping[model.Oid, Header]) -> list[Raw]:
+        """What these headers announced. A process that now says something else is of no use any more."""
         self._send("contents", oids)
-        return [self._content(oid, limit_bytes) for oid in oids]
+        return [self._content(oid, headers[oid]) for oid in oids]
 
     def close(self) -> None:
         process.end(self._talk.running)
 
     def _send(self, command: str, oids: tuple[model.Oid, ...]) -> None:
+        """All in one go: with `--buffer` git answers nothing before the `flush`, so it is never waiting for us to read."""
         self._deadline_s = time.monotonic() + self._timeout_s
-        lines = "".join(f"{command} {oid}\n" for oid in oids) + "flush\n"
-        try:
-            os.write(self._talk.stdin.fileno(), lines.encode())
-        except BrokenPipeError as exc:
-            raise _DiedError from exc
+        left = memoryview((f"{command} " + f"\n{command} ".join(oids) + "\nflush\n").encode())
+        while left:
+            try:
+                left = left[os.write(self._talk.stdin.fileno(), left) :]
+            except BlockingIOError:
+                self._wait(self._can_send)
+            except BrokenPipeError as exc:
+                raise _DiedError from exc
 
-    def _header(self, oid: model.Oid) -> Header:
-        name, _, rest = self._line().decode(errors="replace").partition(" ")
-        kind, _, size = rest.partition(" ")
-        if name != oid or not ((size.isascii() and size.isdigit()) or rest == MISSING):
-            raise _DiedError  # An answer to something else: this process is of no use any more.
-        return Header(kind, int(size or "0"))
-
-    def _content(self, oid: model.Oid, limit_bytes: int) -> Raw:
-        header = self._header(oid)
-        if header.kind == MISSING:
+    def _content(self, oid: model.Oid, header: Header) -> Raw:
+        if self._line() != f"{oid} {header.kind} {header.size_bytes}".encode():
             raise _DiedError
-        if header.size_bytes > limit_bytes:  # It was smaller when the sizes were asked.
-            raise over_limit(oid, header.kind, header.size_bytes, limit_bytes)
         return Raw(header.kind, self._take(header.size_bytes + 1)[:-1])
 
     def _line(self) -> bytes:
@@ -312,10 +321,21 @@ class _Batch:
         if self._taken:
             del self._held[: self._taken]
             self._taken = 0
-        wait_s = self._deadline_s - time.monotonic()
-        if wait_s <= 0 or not self._poll.poll(wait_s * 1000):
-            raise errors.TransientError("source_error", f"git cat-file gave no answer within {self._timeout_s:g} s")
+        self._wait(self._can_receive)
         came = os.read(self._talk.stdout.fileno(), 1 << 18)
         if not came:
             raise _DiedError
         self._held += came
+
+    def _wait(self, until: select.poll) -> None:
+        wait_s = self._deadline_s - time.monotonic()
+        if wait_s <= 0 or not until.poll(wait_s * 1000):
+            raise errors.TransientError("source_error", f"git cat-file gave no answer within {self._timeout_s:g} s")
+
+
+def _header(oid: model.Oid, line: bytes) -> Header:
+    name, _, rest = line.decode(errors="replace").partition(" ")
+    kind, _, size = rest.partition(" ")
+    if name != oid or not ((size.isascii() and size.isdigit()) or rest == MISSING):
+        raise _DiedError  # An answer to something else: this process is of no use any more.
+    return Header(kind, int(size or "0"))

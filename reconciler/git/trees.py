@@ -8,12 +8,14 @@ of a neighbouring commit costs what differs.
 from __future__ import annotations
 
 import contextlib
+import functools
+import operator
 import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice, pairwise
+from itertools import chain, islice
 from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
@@ -23,9 +25,7 @@ from reconciler.git import objects
 DIRECTORY = "040000"
 GITLINK = "160000"
 AHEAD = 1024  # directories of one level, and blobs, that are read ahead
-KEPT_TREES = (
-    6  # as many paths as so many of the largest trees: two neighbours with all that lies between root and leaves
-)
+KEPT_TREES = 6  # in paths of the largest tree: two neighbours with all that lies between root and leaves
 MANY = 64  # files below a directory from which copying its neighbour is faster than putting it together
 
 _LINES = {
@@ -64,7 +64,22 @@ class Name(NamedTuple):
     oid: model.Oid
 
 
-Directory = tuple[Name, ...]
+_Likeness = tuple[
+    int, bytes, bytes
+]  # where to look for a directory of the same names: their number, the first, the last
+
+
+@dataclass(frozen=True)
+class Directory:
+    """What a tree object says, as it stands there and sorted out."""
+
+    lines: tuple[Name, ...]
+    folders: tuple[model.Oid, ...]
+    blobs: tuple[model.Oid, ...]
+
+    @property
+    def likeness(self) -> _Likeness:
+        return len(self.lines), *((self.lines[0].name, self.lines[-1].name) if self.lines else (b"", b""))
 
 
 class _Digest(NamedTuple):
@@ -96,7 +111,11 @@ class _Neighbour(NamedTuple):
 
     oid: model.Oid
     directory: Directory
-    entries: dict[bytes, model.Entry]
+    entries: dict[bytes, model.Entry]  # of `below`, to be copied in one go
+    below: _Below
+
+
+Pairs = list[tuple[Name, Name]]  # lines that differ: the new one, the neighbour's
 
 
 def parse_tree(raw: bytes, *, oid_bytes: int = 20) -> tuple[Name, ...]:
@@ -106,17 +125,30 @@ def parse_tree(raw: bytes, *, oid_bytes: int = 20) -> tuple[Name, ...]:
 
     Raises: PermanentError(fsck).
     """
-    lines = _LINES[oid_bytes].findall(raw)
-    if sum(len(mode) + len(name) + len(oid) + 2 for mode, name, oid in lines) != len(raw):
+    found = _LINES[oid_bytes].findall(raw)
+    if sum(map(len, chain.from_iterable(found))) + 2 * len(found) != len(raw):
         raise _malformed("an entry is cut short, or has a mode or a name that there is not")
-    names = {name: None for _, name, _ in lines}
-    if any(name.lower() in _REFUSED_NAMES for name in names):
-        raise _malformed("a name that cannot be part of a path")
+    lines = tuple(map(_line, found))
     # git sorts a directory as if its name ended in a slash; so equal names need not be neighbours.
-    keys = [name + b"/" if mode == b"40000" else name for mode, name, _ in lines]
-    if len(names) != len(lines) or any(before >= key for before, key in pairwise(keys)):
+    keys = [name + b"/" if mode == DIRECTORY else name for name, mode, _ in lines]
+    distinct = len({name for name, _, _ in lines}) == len(lines)
+    if not distinct or not all(map(operator.lt, keys, keys[1:])):
         raise _malformed("an entry is out of order or stands there twice")
-    return tuple(Name(name, mode.decode().zfill(6), model.Oid(oid.hex())) for mode, name, oid in lines)
+    return lines
+
+
+@functools.lru_cache(maxsize=1 << 15)  # The directories of neighbouring commits differ in one line or two.
+def _line(found: tuple[bytes, bytes, bytes]) -> Name:
+    mode, name, oid = found
+    if name.lower() in _REFUSED_NAMES:
+        raise _malformed("a name that cannot be part of a path")
+    return Name(name, mode.decode().zfill(6), model.Oid(oid.hex()))
+
+
+def _read_directory(raw: bytes, oid_bytes: int) -> Directory:
+    lines = parse_tree(raw, oid_bytes=oid_bytes)
+    folders = tuple([oid for _, mode, oid in lines if mode == DIRECTORY])
+    return Directory(lines, folders, tuple([oid for _, mode, oid in lines if mode not in {DIRECTORY, GITLINK}]))
 
 
 def _malformed(what: str) -> errors.PermanentError:
@@ -135,7 +167,7 @@ class TreeReader:
         self._digests: OrderedDict[model.Oid, _Digest] = OrderedDict()
         self._below: OrderedDict[model.Oid, _Below] = OrderedDict()
         self._paths = 0  # in all of `_below`
-        self._neighbours: OrderedDict[tuple[tuple[bytes, str], ...], _Neighbour] = OrderedDict()
+        self._neighbours: OrderedDict[_Likeness, _Neighbour] = OrderedDict()
 
     def tree(self, root: model.Oid) -> model.Tree:
         """Every file, symlink and gitlink below `root`.
@@ -165,9 +197,9 @@ class TreeReader:
             while level and names <= self._limits.files:
                 below = dict[model.Oid, None]()
                 for directory in self._read_small(level):
-                    names += len(directory)
-                    below |= dict.fromkeys(line.oid for line in directory if line.mode == DIRECTORY)
-                    blobs |= dict.fromkeys(line.oid for line in directory if line.mode not in {DIRECTORY, GITLINK})
+                    names += len(directory.lines)
+                    below |= dict.fromkeys(directory.folders)
+                    blobs |= dict.fromkeys(directory.blobs)
                 level = below
             unread = (oid for oid in blobs if oid not in self._digests)
             self._reader.read_ahead(islice(unread, AHEAD), "blob", self._limits.blob_bytes)
@@ -177,7 +209,7 @@ class TreeReader:
         unread = (oid for oid in oids if oid not in self._below and oid not in self._directories)
         for oid, raw in self._reader.read_ahead(islice(unread, AHEAD), "tree", self._limits.directory_bytes).items():
             with contextlib.suppress(errors.PermanentError):
-                self._directories[oid] = parse_tree(raw, oid_bytes=self._oid_bytes)
+                self._directories[oid] = _read_directory(raw, self._oid_bytes)
                 yield self._directories[oid]
 
     def _read_directories(self, root: model.Oid) -> Mapping[model.Oid, Directory]:
@@ -188,8 +220,8 @@ class TreeReader:
             below: dict[model.Oid, None] = {}
             for oid, directory in self._read_level(tuple(level)):
                 found[oid] = directory
-                names += len(directory)
-                below |= dict.fromkeys(line.oid for line in directory if line.mode == DIRECTORY)
+                names += len(directory.lines)
+                below |= dict.fromkeys(directory.folders)
                 # As many directories as files are let through; what lies in them is counted afterwards.
                 if names > 2 * self._limits.files:
                     raise _beyond("files", self._limits.files)
@@ -203,7 +235,7 @@ class TreeReader:
         yield from found.items()
         unread = (oid for oid in oids if oid not in found)
         for oid, raw in self._reader.read_many(unread, "tree", self._limits.directory_bytes):
-            yield oid, parse_tree(raw, oid_bytes=self._oid_bytes)
+            yield oid, _read_directory(raw, self._oid_bytes)
 
     def _measure(self, root: model.Oid, directories: Mapping[model.Oid, Directory]) -> Mapping[model.Oid, _Extent]:
         """The extent of each of these, inner ones first.
@@ -216,12 +248,37 @@ class TreeReader:
             if oid not in directories:
                 return self._below[oid].extent
             if oid not in known:
-                known[oid] = _sum(directories[oid], measure)
+                directory = directories[oid]
+                for inner in directory.folders:
+                    if inner in directories and inner not in known:
+                        measure(inner)
+                known[oid] = self._extent_beside(directory, measure) or _sum(directory, measure)
                 self._check_limits(known[oid])
             return known[oid]
 
         measure(root)
         return known
+
+    def _extent_beside(self, directory: Directory, measure: Callable[[model.Oid], _Extent]) -> _Extent | None:
+        """That of its neighbour, where all that differs has the same extent there."""
+        if (found := self._neighbour(directory)) is None:
+            return None
+        neighbour, pairs = found
+        for line, old in pairs:
+            if line.mode == DIRECTORY:
+                before = self._below.get(old.oid)
+                if before is None or before.extent != measure(line.oid):
+                    return None
+        return neighbour.below.extent
+
+    def _neighbour(self, directory: Directory) -> tuple[_Neighbour, Pairs] | None:
+        """The directory of the same names and modes that was expanded last, and where they differ."""
+        neighbour = self._neighbours.get(directory.likeness)
+        if neighbour is None:
+            return None
+        both = zip(directory.lines, neighbour.directory.lines, strict=True)
+        pairs = [(line, old) for line, old in both if line is not old and line != old]
+        return (neighbour, pairs) if all(line[:2] == old[:2] for line, old in pairs) else None
 
     def _check_limits(self, extent: _Extent) -> None:
         if max(extent.files, extent.folders) > self._limits.files:
@@ -232,8 +289,7 @@ class TreeReader:
             raise _beyond("path bytes", self._limits.path_bytes)
 
     def _read_digests(self, directories: Mapping[model.Oid, Directory]) -> Mapping[model.Oid, _Digest]:
-        lines = (line for directory in directories.values() for line in directory)
-        blobs = dict.fromkeys(line.oid for line in lines if line.mode not in {DIRECTORY, GITLINK})
+        blobs = dict.fromkeys(chain.from_iterable(directory.blobs for directory in directories.values()))
         found = {oid: self._digests[oid] for oid in blobs if oid in self._digests}
         known_bytes = sum(digest.size_bytes for digest in found.values())
         unread = (oid for oid in blobs if oid not in found)
@@ -249,25 +305,38 @@ class TreeReader:
         self, oid: model.Oid, directory: Directory, extent: _Extent, digests: Mapping[model.Oid, _Digest]
     ) -> _Below:
         """Put together what lies below, from what is known of the directories in it."""
-        inner = [line.oid for line in directory if line.mode == DIRECTORY]
-        size_bytes = sum(self._below[each].size_bytes for each in inner)
-        size_bytes += sum(digests[line.oid].size_bytes for line in directory if line.mode not in {DIRECTORY, GITLINK})
+        neighbour, pairs = self._neighbour(directory) or (None, [])
+        size_bytes = self._size_beside(neighbour, pairs, digests) if neighbour else None
+        if size_bytes is None:
+            size_bytes = sum(self._below[each].size_bytes for each in directory.folders)
+            size_bytes += sum(digests[each].size_bytes for each in directory.blobs)
         if size_bytes > self._limits.tree_bytes:  # Also when all was known: the answer may not depend on what is kept.
             raise _beyond("bytes", self._limits.tree_bytes)
-        for each in inner:
-            self._below.move_to_end(each)
-        shape = tuple((line.name, line.mode) for line in directory)
-        neighbour = self._neighbours.get(shape)
-        changes = self._changes(directory, neighbour.directory, digests) if neighbour else None
+        if self._paths > self._limits.files:  # There may be something to forget soon: not what is in use.
+            for each in directory.folders:
+                self._below.move_to_end(each)
+        changes = self._changes(pairs, digests) if neighbour else None
         if neighbour is None or changes is None:
-            entries = {path: entry for line in directory for path, entry in self._entries(line, digests)}
+            entries = {path: entry for line in directory.lines for path, entry in self._entries(line, digests)}
             found = _Below(MappingProxyType(entries), extent, size_bytes)
         else:  # Only values change: the order of the paths stays.
             entries = neighbour.entries | changes
             found = _Below(MappingProxyType(entries), extent, size_bytes, neighbour.oid, tuple(changes))
         if extent.files >= MANY:
-            _keep_newest(self._neighbours, shape, _Neighbour(oid, directory, entries), KEPT_TREES)
+            _keep_newest(self._neighbours, directory.likeness, _Neighbour(oid, directory, entries, found), KEPT_TREES)
         return found
+
+    def _size_beside(self, neighbour: _Neighbour, pairs: Pairs, digests: Mapping[model.Oid, _Digest]) -> int | None:
+        """The neighbour's, corrected by what differs; None where it is no longer known what stood there."""
+        size_bytes = neighbour.below.size_bytes
+        for line, old in pairs:
+            if line.mode == GITLINK:
+                continue
+            now, before = (self._below, self._below) if line.mode == DIRECTORY else (digests, self._digests)
+            if old.oid not in before:
+                return None
+            size_bytes += now[line.oid].size_bytes - before[old.oid].size_bytes
+        return size_bytes
 
     def _entries(self, line: Name, digests: Mapping[model.Oid, _Digest]) -> Iterable[tuple[bytes, model.Entry]]:
         """All that lies at or below one line."""
@@ -277,14 +346,10 @@ class TreeReader:
         sha256 = model.Digest("") if line.mode == GITLINK else digests[line.oid].sha256
         return ((line.name, model.Entry(line.mode, line.oid, sha256)),)
 
-    def _changes(
-        self, directory: Directory, before: Directory, digests: Mapping[model.Oid, _Digest]
-    ) -> dict[bytes, model.Entry] | None:
-        """What differs from a directory of the same names and modes; None where there are other paths below."""
+    def _changes(self, pairs: Pairs, digests: Mapping[model.Oid, _Digest]) -> dict[bytes, model.Entry] | None:
+        """What differs from the neighbour; None where there are other paths below."""
         changes: dict[bytes, model.Entry] = {}
-        for line, old in zip(directory, before, strict=True):
-            if line == old:
-                continue
+        for line, old in pairs:
             if line.mode == DIRECTORY:
                 below = self._below[line.oid]
                 if below.neighbour == old.oid:
@@ -304,7 +369,7 @@ class TreeReader:
 
 def _sum(directory: Directory, measure: Callable[[model.Oid], _Extent]) -> _Extent:
     files = folders = depth = path_bytes = 0
-    for line in directory:
+    for line in directory.lines:
         if line.mode == DIRECTORY:
             below = measure(line.oid)
             files, folders, depth = files + below.files, folders + 1 + below.folders, max(depth, below.depth)
