@@ -42,7 +42,7 @@ _BOUND = re.compile(r"\.\s*(?:all|exists|exists_one|map|filter)\s*\(\s*([A-Za-z_
 _OPERATOR = re.compile(r"[@_!-].*")
 
 
-class _Child:
+class Child:
     """One process that answers, one question after the other."""
 
     def __init__(self) -> None:
@@ -54,6 +54,10 @@ class _Child:
             env={},
             cwd="/",
         )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def ask(self, question: Mapping[str, JsonValue], within_s: float) -> JsonValue:
         """The answer; None where there is none in time. The child is of no more use then."""
@@ -84,7 +88,7 @@ class _Children:
     """Those that wait for a question."""
 
     def __init__(self) -> None:
-        self._idle: list[_Child] = []
+        self._idle: list[Child] = []
         self._resting: dict[str, float] = {}  # what is asked, apart from the object -> until when
         self._changed = threading.Lock()
 
@@ -108,17 +112,17 @@ class _Children:
         for child in idle:
             child.close()
 
-    def _take(self) -> _Child:
+    def _take(self) -> Child:
         with self._changed:
             if self._idle:
                 return self._idle.pop()
-        child = _Child()
+        child = Child()
         if child.ask({"expressions": []}, STARTS_IN_S) is None:
             child.close()
             raise TimeoutError("the evaluator does not start")
         return child
 
-    def _keep(self, child: _Child) -> None:
+    def _keep(self, child: Child) -> None:
         with self._changed:
             if len(self._idle) < IDLE:
                 self._idle.append(child)

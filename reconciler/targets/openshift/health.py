@@ -29,7 +29,9 @@ from reconciler import model
 from reconciler.targets.openshift import document, expressions, judged, naming, standing, workloads
 from reconciler.targets.openshift.judged import Body, Judged, Status
 
-_OWN: Mapping[tuple[str, str], Callable[[Body, datetime | None], Judged]] = {
+__all__ = ["LIFTED", "OWN", "STATELESS", "Judged", "Status", "check_rule", "judge", "kind_name"]
+
+OWN: Mapping[tuple[str, str], Callable[[Body, datetime | None], Judged]] = {
     ("apps", "Deployment"): workloads.deployment,
     ("apps", "StatefulSet"): workloads.stateful_set,
     ("apps", "DaemonSet"): workloads.daemon_set,
@@ -52,8 +54,15 @@ _OWN: Mapping[tuple[str, str], Callable[[Body, datetime | None], Judged]] = {
     ("image.openshift.io", "ImageStream"): standing.image_stream,
     ("project.openshift.io", "Project"): standing.namespace,
 }
-LIFTED = frozenset({"Ingress", "Service", "PersistentVolumeClaim", "HorizontalPodAutoscaler"})
-_STATELESS: Mapping[str, frozenset[str]] = {
+LIFTED = frozenset(
+    {
+        ("networking.k8s.io", "Ingress"),
+        ("", "Service"),
+        ("", "PersistentVolumeClaim"),
+        ("autoscaling", "HorizontalPodAutoscaler"),
+    }
+)
+STATELESS: Mapping[str, frozenset[str]] = {
     "": frozenset({"ConfigMap", "Secret", "ServiceAccount", "LimitRange", "Endpoints", "PodTemplate", "Event"}),
     "apps": frozenset({"ControllerRevision"}),
     "batch": frozenset({"CronJob"}),
@@ -143,9 +152,9 @@ def _barred(body: Body) -> Judged | None:
 def _said(body: Body, now: datetime | None) -> Judged | None:
     """The judgement of the kind's own rule or of its conditions; None where neither says anything."""
     group, kind = judged.group(body), judged.text(body, "kind")
-    if own := _OWN.get((group, kind)):
+    if own := OWN.get((group, kind)):
         return own(body, now)
-    if kind in _STATELESS.get(group, ()):
+    if kind in STATELESS.get(group, ()):
         return judged.current("exists")
     return _conventional(body)
 
@@ -166,7 +175,8 @@ def _conventional(body: Body) -> Judged | None:
 
 def _agreed(body: Body, said: Judged | None, holds: _Holds | None) -> Judged:
     """The object's own word and the document's rule; neither makes green what the other does not."""
-    lifted = judged.text(body, "kind") in LIFTED and said is not None and said.status is Status.IN_PROGRESS
+    waits = said is not None and said.status is Status.IN_PROGRESS
+    lifted = waits and (judged.group(body), judged.text(body, "kind")) in LIFTED
     if said is not None and said.status is not Status.CURRENT and not lifted:
         return said
     name = kind_name(body)

@@ -171,7 +171,7 @@ def _settle(
         elif missing[0] in path:
             loop = [*path[path.index(missing[0]) :], missing[0]]
             message = f"objects that wait for each other: {' -> '.join(loop)}"
-            raise errors.ConfigError("depends_on", message, where=where.get(key, ""), fix="remove one of the edges")
+            raise errors.ConfigError("depends_on", message, where=where.get(loop[0], ""), fix="remove one of the edges")
         else:
             path.append(missing[0])
 

@@ -114,7 +114,7 @@ def quota(body: Body, _now: datetime | None) -> Judged:
 
 
 def route(body: Body, _now: datetime | None) -> Judged:
-    """Every router that has seen the route must have admitted it. A host that another route holds may become free."""
+    """Every router that has seen the route must have admitted it; one that said no waits for a change that nobody promised."""
     routers = judged.mappings(body, "status", "ingress")
     if not routers:
         return judged.in_progress("no router has seen it")
@@ -125,8 +125,7 @@ def route(body: Body, _now: datetime | None) -> Judged:
             return judged.in_progress(f"{name} has not judged it")
         if admitted.status != "True":
             words = f"{name}: {admitted.words}"
-            hopeless = admitted.status == "False" and admitted.reason != "HostAlreadyClaimed"
-            return judged.failed(words) if hopeless else judged.in_progress(words)
+            return judged.failed(words) if admitted.status == "False" else judged.in_progress(words)
     return judged.current("admitted")
 
 
