@@ -41,6 +41,15 @@ def find(command: str) -> Path | None:
     return Path(found) if found else None
 
 
+def found_version() -> str:
+    """Of the API server: ours by its folder, another's by what it says."""
+    path = find("kube-apiserver")
+    if path is None or path.parent == cache():
+        return KUBE
+    done = subprocess.run([path, "--version"], capture_output=True, text=True, check=False, timeout=20)
+    return done.stdout.split()[-1] if done.stdout else "found"
+
+
 def crds() -> Path:
     return cache() / "crds"
 
@@ -196,5 +205,7 @@ class Go:
 
 
 if __name__ == "__main__":
+    if "--missing" in sys.argv:  # Say what lacks, and build nothing.
+        raise SystemExit(", ".join(missing()))
     build()
     print(cache())  # noqa: T201 - for the person who typed it

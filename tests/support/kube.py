@@ -90,6 +90,7 @@ CONTROLLERS = [
     "ttl-after-finished-controller",
 ]
 READY_WITHIN_S = 120.0
+STOPS_WITHIN_S = 3.0
 
 
 class Identity(NamedTuple):
@@ -142,6 +143,7 @@ class ControlPlane:
             self._end(name, signal.SIGTERM)
 
     def stop_api(self) -> None:
+        """As a rolling update would; who still watches after three seconds is cut off."""
         self._end("kube-apiserver", signal.SIGTERM)
 
     def kill_api(self) -> None:
@@ -363,17 +365,16 @@ class ControlPlane:
             (os.POSIX_SPAWN_DUP2, 1, 2),
         ]
         pid = os.posix_spawn(command[0], command, environment, file_actions=actions, setsid=True)
-        (self.folder / "pids" / name).write_text(str(pid))
+        (self.folder / "pids" / name).write_text(f"{pid} {_begun(pid)}")
 
     def _pid(self, name: str) -> int | None:
         """Of a process that lives and is ours: the number may long be another's."""
         try:
-            pid = int((self.folder / "pids" / name).read_text())
-            _reap(pid)
-            told = Path(f"/proc/{pid}/cmdline").read_bytes()
-        except (FileNotFoundError, ProcessLookupError):
+            pid, begun = map(int, (self.folder / "pids" / name).read_text().split())
+        except FileNotFoundError:
             return None
-        return pid if str(self.folder).encode() in told else None
+        _reap(pid)
+        return pid if _begun(pid) == begun else None
 
     def _end(self, name: str, how: signal.Signals) -> None:
         pid = self._pid(name)
@@ -383,7 +384,7 @@ class ControlPlane:
         try:
             for each in (how, signal.SIGKILL):
                 signal.pidfd_send_signal(handle, each)
-                if select.select([handle], [], [], 15)[0]:
+                if select.select([handle], [], [], STOPS_WITHIN_S)[0]:
                     break
         finally:
             os.close(handle)
@@ -397,6 +398,15 @@ def _binary(name: str) -> str:
     found = build_kube.find(name)
     assert found, f"{name}: {build_kube.why()}"
     return str(found)
+
+
+def _begun(pid: int) -> int:
+    """When it began, in the kernel's ticks; 0 for one that has ended."""
+    try:
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return 0 if state in "ZX" else int(fields[18])
 
 
 def _reap(pid: int) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
 from parts import build_kube
 
 from support import kube as planes
+from support import parts
 
 FOLDER = "RECONCILER_TESTS_KUBE"  # set by the first process of a run, inherited by its workers
 NEEDING = {"kube", "make_kube"}
@@ -37,31 +38,37 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _needing(session: pytest.Session) -> set[str]:
-    return {name for item in session.items for name in getattr(item, "fixturenames", ()) if name in NEEDING}
+def _needs(item: pytest.Item) -> bool:
+    return not NEEDING.isdisjoint(getattr(item, "fixturenames", ()))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What needs a plane goes last: the first run of a checkout builds it meanwhile. The order among them stays random."""
+    items.sort(key=_needs)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """A build that is under way is waited for here, where no test's time limit counts; then the plane starts by itself."""
-    needed = _needing(session)
-    if needed and not session.config.option.collectonly:
-        build_kube.wait()
-    if "kube" in needed and not session.config.option.collectonly and not build_kube.missing():
+    """It starts by itself while other tests run."""
+    if not session.config.option.collectonly and any(map(_needs, session.items)) and not build_kube.missing():
         _shared(session.config).begin()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """A build that is under way is waited for here, before the test's time limit counts."""
+    if _needs(item):
+        build_kube.wait()
+    return (yield)
 
 
 def _shared(config: pytest.Config) -> planes.ControlPlane:
     return planes.ControlPlane(Path(os.environ[FOLDER]), while_pid=_first_pid(config))
 
 
-def _need() -> None:
-    if missing := build_kube.missing():
-        pytest.skip(f"{', '.join(missing)} not found: {build_kube.why()}")
-
-
 @pytest.fixture(scope="session")
 def kube(request: pytest.FixtureRequest) -> planes.ControlPlane:
-    _need()
+    parts.need_kube()
     return _shared(request.config).wait()
 
 
@@ -73,7 +80,7 @@ def kube_namespace(kube: planes.ControlPlane) -> str:
 @pytest.fixture
 def make_kube(request: pytest.FixtureRequest) -> Iterator[Callable[[], planes.ControlPlane]]:
     """Makes control planes of the test's own."""
-    _need()
+    parts.need_kube()
     made: list[planes.ControlPlane] = []
 
     def make() -> planes.ControlPlane:

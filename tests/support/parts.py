@@ -6,6 +6,7 @@ import shutil
 import subprocess
 
 import pytest
+from parts import build_kube
 
 PACKAGES = {  # command -> Debian package; scripts/test installs these
     "git": "git",
@@ -25,7 +26,15 @@ def need(*commands: str) -> None:
 
 def found() -> str:
     """One line for the head of a test report."""
-    return ", ".join(f"{command} {_version(command)}" for command in PACKAGES)
+    lacking = build_kube.missing()
+    kube = f"{', '.join(lacking)} missing" if lacking else f"kube-apiserver {build_kube.found_version()}"
+    return ", ".join([*(f"{command} {_version(command)}" for command in PACKAGES), kube])
+
+
+def need_kube() -> None:
+    """Skip the calling test unless a control plane of Kubernetes can be started (support/kube.py)."""
+    if lacking := build_kube.missing():
+        pytest.skip(f"{', '.join(lacking)} not found: {build_kube.why()}")
 
 
 def _version(command: str) -> str:
