@@ -14,7 +14,7 @@ from parts import build_kube
 from support import kube as planes
 from support import parts
 
-FOLDER = "RECONCILER_TESTS_KUBE"  # set by the first process of a run, inherited by its workers
+FOLDER = "TESTS_KUBE_FOLDER"  # set by the first process of a run, inherited by its workers
 NEEDING = {"kube", "make_kube"}
 
 
