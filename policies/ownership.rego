@@ -6,6 +6,7 @@ import rego.v1
 required_labels := {"owner", "service"}
 
 deny contains {
+	"rule": "missing_label",
 	"msg": sprintf("a production target names its %s in metadata.labels", [label]),
 	"path": ["metadata", "labels"],
 	"fix": sprintf("add metadata.labels.%s", [label]),
@@ -16,6 +17,7 @@ deny contains {
 }
 
 deny contains {
+	"rule": "open_ended_ignore",
 	"msg": sprintf("a production target leaves %s to others without a date", [entry.key]),
 	"path": ["spec", "ignore", i],
 	"fix": "add until: \"<date>\"",

@@ -22,6 +22,7 @@ containers contains {"file": workload.file, "at": array.concat(workload.at, ["sp
 }
 
 deny contains {
+	"rule": "floating_image",
 	"msg": sprintf("the image %s of %s says no fixed version", [image, container.object.name]),
 	"file": container.file,
 	"path": array.concat(container.at, ["image"]),
@@ -41,6 +42,7 @@ floating(image) if {
 }
 
 deny contains {
+	"rule": "few_replicas",
 	"msg": sprintf("%s runs fewer than two replicas in production", [workload.object.metadata.name]),
 	"file": workload.file,
 	"path": array.concat(workload.at, ["spec", "replicas"]),
@@ -53,6 +55,7 @@ deny contains {
 }
 
 deny contains {
+	"rule": "privileged",
 	"msg": sprintf("%s is privileged", [container.object.name]),
 	"file": container.file,
 	"path": array.concat(container.at, ["securityContext"]),

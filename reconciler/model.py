@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, NamedTuple, NewType, Self
 
 import rfc8785
-from pydantic import AfterValidator, BaseModel, ConfigDict, JsonValue, PlainSerializer
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, PlainSerializer
 
 from reconciler import errors
 
@@ -83,6 +83,7 @@ class Reason(Value):
 
     @classmethod
     def of(cls, exc: errors.ReconcilerError) -> Self:
+    rule: str = Field(default="", exclude_if=lambda rule: not rule)  # of a gate's finding, where it is not its code
         return cls(code=exc.code, message=exc.message, where=exc.where, fix=exc.fix)
 
 
@@ -259,9 +260,24 @@ class Outcome(enum.StrEnum):
     FAIL = "FAIL"
     ERROR = "ERROR"
 
+    WAIVED = "WAIVED"  # it says no, and enough people answer for each of its findings
 
 class GateResult(Value):
     """What one check says of the targets that asked for it; `check`, `targets` and `duration_ms` are filled in by the runner."""
+
+WARNING = "warning"  # the code of a finding that blocks nothing
+MORE = "more"  # and of one that stands for others, which are not listed
+
+
+class Waived(Value):
+    """A rule of one gate that people answer for, for one merge."""
+
+    rule: str
+    people: tuple[str, ...]
+    reasons: tuple[str, ...]  # as each of them signed it
+    statements: tuple[Digest, ...]
+    until: Time
+
 
     outcome: Outcome
     findings: tuple[Reason, ...] = ()
@@ -272,6 +288,15 @@ class GateResult(Value):
 
 
 # --- make it so -----------------------------------------------------------------------------------------------------
+    waived: tuple[Waived, ...] = Field(default=(), exclude_if=lambda waived: not waived)
+
+    @property
+    def gate(self) -> str:
+        return self.check.partition(":")[0]
+
+    @property
+    def blocks(self) -> bool:
+        return self.outcome not in {Outcome.PASS, Outcome.WAIVED}
 
 
 class Health(enum.StrEnum):

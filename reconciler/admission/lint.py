@@ -149,6 +149,11 @@ def _of_names(rules: policy.Policy, _: _Terms) -> _Found:
                 yield ("teams", team), f"{name!r} is nobody in `people`"
     for path, need in _needs(rules):
         for team in sorted({team for slot in need for team in slot.among} - rules.teams.keys()):
+    if rules.emergency:
+        yield ("emergency", "need"), rules.emergency.need
+        yield ("emergency", "review", "need"), rules.emergency.review.need
+    if rules.gates.waive:
+        yield ("gates", "waive", "need"), rules.gates.waive.need
             yield path, f"there is no team {team!r}"
     named: list[tuple[strict_yaml.Path, tuple[str, ...]]]
     named = [(("rules", n, "environments"), rule.environments) for n, rule in enumerate(rules.rules)]
@@ -234,8 +239,6 @@ def _soon(rules: policy.Policy, now: datetime) -> _Found:
 def _ignored(rules: policy.Policy) -> _Found:
     if rules.emergency is not None:
         yield ("emergency",), "emergency statements are not honoured by this version: nothing is granted"
-    if rules.gates.waive is not None:
-        yield ("gates", "waive"), "waivers are not honoured by this version: no finding is waived"
 
 
 def _idle(rules: policy.Policy, paths: tuple[bytes, ...]) -> _Found:

@@ -2,8 +2,8 @@
 
 Not here: what only a linter refuses (`lint.py`), the calendar (`calendar.py`), what a target may reach (`reach.py`), who fills
 which slot (`ballot.py`).
-A field that this version cannot honour is refused by name, never skipped; `emergency` and `gates.waive` are read and
-grant nothing, which is the strict side.
+A field that this version cannot honour is refused by name, never skipped; `emergency` is read and grants nothing, which is
+the strict side.
 """
 
 from __future__ import annotations
@@ -183,7 +183,7 @@ class Rollback(Meta):
 
 
 class Waive(Meta):
-    """Read like `emergency`; no waiver counts in this version."""
+    """Who may answer for a finding of a gate that is not critical, and for how long at most (`waiving.py`)."""
 
     max_duration: documents.Duration
 

@@ -7,8 +7,33 @@ are filled again. Time alone withdraws nothing: expiry was judged when the decis
 from __future__ import annotations
 
 from reconciler import model, ports
-from reconciler.admission import judging
+from reconciler.admission import judging, policy, waiving
 from reconciler.audit import record, state
+
+
+def unwaived(
+    repository: ports.Repository,
+    decision: record.Decision,
+    clearance: record.Clearance,
+    rules: policy.Policy,
+    around: waiving.Circumstances,
+) -> model.ValidationResult:
+    """Which waivers that a clearance rests on were taken back since. `around.now`: when it was given.
+
+    Raises: AuditError(object_hash).
+    """
+    used = [(result.gate, each) for result in clearance.results for each in result.waived]
+    granted = waiving.find(repository, decision, rules, around).granted if used else {}
+    return tuple(
+        model.Reason(
+            code="approval_revoked",
+            message=f"the finding {gate}:{each.rule} is waived no more",
+            where=decision.revision,
+            fix="mend it, or have it waived again: reconciler approve --waive",
+        )
+        for gate, each in used
+        if (gate, each.rule) not in granted
+    )
 
 
 def withdrawn(

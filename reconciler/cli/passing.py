@@ -79,7 +79,7 @@ def _say(made: application.Application, unreachable: errors.ReconcilerError | No
             printing.say(f"{decision.revision[:12]} {decision.verdict}: {_full(reason)}")
     for merge in known.pending.values():
         for result in merge.results:
-            for finding in result.findings if result.outcome is not model.Outcome.PASS else ():
+            for finding in result.findings if result.blocks else ():
                 printing.say(f"{merge.decision.revision[:12]} {result.check}: {_full(finding)}")
     live = made.live()
     for name, target in known.targets.items():

@@ -88,10 +88,11 @@ def short(value: JsonValue) -> str:
 
 
 def reason(value: Mapping[str, JsonValue]) -> str:
-    """`code: what (where); fix`."""
+    """`code: what (where); fix [rule]`."""
     where = f" ({value['where']})" if value.get("where") else ""
     fix = f"; {value['fix']}" if value.get("fix") else ""
-    return f"{value.get('code')}: {value.get('message')}{where}{fix}"
+    rule = f" [{value['rule']}]" if value.get("rule") else ""
+    return f"{value.get('code')}: {value.get('message')}{where}{fix}{rule}"
 
 
 def reasons(value: JsonValue) -> str:

@@ -191,7 +191,7 @@ _deployments = _table(
     ],
 )
 
-gates = _table(
+_gates = _table(
     ["REVISION", "CHECK", "OUTCOME", "TARGETS", "MS", "FINDINGS"],
     lambda g: [
         _short(g.get("revision")),
@@ -199,6 +199,20 @@ gates = _table(
         printing.reasons(g.get("findings")),
     ],
 )
+
+
+def gates(document: printing.Document) -> None:
+    _gates(document)
+    _waivers(document)
+
+
+def _waivers(document: printing.Document) -> None:
+    for each in printing.items(document):
+        for waived in listed(each.get("waived")):
+            printing.out(
+                f"{_short(each.get('revision'))} {_text(each.get('check'))}: {_text(waived.get('rule'))} waived by "
+                f"{_text(waived.get('people'))} until {_text(waived.get('until'))}: {_text(waived.get('reasons'))}"
+            )
 
 
 def gates_run(document: printing.Document) -> None:
@@ -213,6 +227,7 @@ def gates_run(document: printing.Document) -> None:
     for each in printing.items(document):
         for finding in listed(each.get("findings")):
             printing.out(f"{_text(each.get('check'))}: {printing.reason(finding)}")
+    _waivers(document)
 
 
 _drift = _table(

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Container, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
 from reconciler import documents, errors, model, ports
-from reconciler.admission import policy
+from reconciler.admission import form, policy, waiving
 from reconciler.audit import log, record, state
 
 ALWAYS = ("rollback", "schema")
@@ -21,6 +21,7 @@ PURE = frozenset({"opa", "rollback", "schema"})  # Functions of their input alon
 BACK_OFF_S = (5.0, 900.0)
 ROLLBACK_WINDOW_S = 14 * 86400.0  # Where the policy names none.
 FINDINGS_KEPT = 20  # In the record; all of them are evidence.
+WAIVERS_S = 30.0  # Between looks for a waiver: a poll brings them.
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Suite:
     clock: ports.Clock
     per_gate_s: float = 90
     within_s: float = 110
+    denied: form.Denied = field(default_factory=form.Denied)  # whose waivers never count
 
 
 class Sides(NamedTuple):
@@ -51,17 +53,23 @@ def clear(revision: model.Oid, repository: ports.Repository, audit: log.Log, sui
 
     Over: passed, overtaken, or a FAIL, until its input changes or somebody asks (`reconcile`). An ERROR is tried again
     after as long as has already been waited: back-off without a counter, across restarts. Blocks for the gates.
+
+    A FAIL that people may answer for is looked at again for their waivers; where they suffice the gates are asked anew.
     """
     known = audit.state
     merge = known.pending.get(revision)
-    if merge is None or _failed(merge.results):
+    if merge is None or (_failed(merge.results) and not _may_be_waived(merge.results, repository, known)):
         return None
+    if _failed(merge.results) and not passes(_waive(merge.results, merge.decision, repository, known, suite)[0]):
+        return WAIVERS_S
+    envelopes: tuple[bytes, ...] = ()
     renamed: dict[str, str] = {}
     try:
         sides = read_sides(repository, merge, known)
         renamed = renames(repository, sides, known, revision)
         change = make_change(sides, known, revision, head=merge.decision.head)
         results = _ask(sides, change, repository, known, suite)
+        results, envelopes = _waive(results, merge.decision, repository, known, suite)
     except errors.ConfigError as exc:  # A document that nobody can read is its own merge's failure, and no one else's.
         unreadable = model.GateResult(outcome=model.Outcome.FAIL, findings=(model.Reason.of(exc),), check="schema")
         results = (unreadable.model_copy(update={"targets": tuple(sorted(known.moves(merge)))}),)
@@ -73,22 +81,26 @@ def clear(revision: model.Oid, repository: ports.Repository, audit: log.Log, sui
         event = record.Clearance(
             revision=revision, results=tuple(r for r, _ in kept), passed=passed, renamed=renamed if passed else {}
         )
-        audit.append(event, evidence=tuple(report for _, report in kept if report))
+        audit.append(event, evidence=(*(report for _, report in kept if report), *envelopes))
+    if passed:
+        return None
+    if _failed(results):
+        return WAIVERS_S if _may_be_waived(results, repository, known) else None
     waited_s = (suite.clock.now() - merge.at).total_seconds()
-    return None if passed or _failed(results) else min(max(waited_s, BACK_OFF_S[0]), BACK_OFF_S[1])
+    return min(max(waited_s, BACK_OFF_S[0]), BACK_OFF_S[1])
 
 
 def preview(
     decision: record.Decision, repository: ports.Repository, known: state.State, suite: Suite
 ) -> tuple[model.GateResult, ...]:
-    """What the gates would say of a merge that is not in history yet. Records nothing.
+    """What the gates would say of a merge that is not in history yet, its waivers counted. Records nothing.
 
     Raises: ConfigError when a document of it cannot be read.
     """
     merge = state.Merge(decision=decision, seq=known.size, at=suite.clock.now())
     sides = read_sides(repository, merge, known)
     change = make_change(sides, known, decision.revision, head=decision.head)
-    return _ask(sides, change, repository, known, suite)
+    return _waive(_ask(sides, change, repository, known, suite), decision, repository, known, suite)[0]
 
 
 def recheck(
@@ -114,7 +126,7 @@ def recheck(
 
 def passes(results: tuple[model.GateResult, ...]) -> bool:
     """An empty list never passes."""
-    return bool(results) and all(r.outcome is model.Outcome.PASS for r in results)
+    return bool(results) and not any(r.blocks for r in results)
 
 
 def read_sides(repository: ports.Repository, merge: state.Merge, known: state.State) -> dict[str, Sides]:
@@ -269,6 +281,31 @@ def _check(check: model.Check, change: model.Change, suite: Suite) -> model.Gate
         return model.GateResult(outcome=model.Outcome.ERROR, findings=(model.Reason.of(exc),))
     except Exception as exc:  # noqa: BLE001 - a gate that breaks, whatever the way, blocks with its own reason
         return _error("broken", f"the gate broke: {type(exc).__name__}")
+
+
+def _may_be_waived(results: tuple[model.GateResult, ...], repository: ports.Repository, known: state.State) -> bool:
+    """Whether nothing but people's word is missing: every result that blocks is a FAIL which the policy lets them answer for."""
+    try:
+        rules = _rules(repository, known)
+    except errors.ConfigError:
+        return False
+    return all(r.outcome is model.Outcome.FAIL and waiving.may_be_waived(rules, r.gate) for r in results if r.blocks)
+
+
+def _waive(
+    results: tuple[model.GateResult, ...],
+    decision: record.Decision,
+    repository: ports.Repository,
+    known: state.State,
+    suite: Suite,
+) -> tuple[tuple[model.GateResult, ...], tuple[bytes, ...]]:
+    """The results with what people answer for, and the statements of these; by the policy in force now."""
+    if not _failed(results):
+        return results, ()
+    rules = _rules(repository, known)
+    around = waiving.Circumstances(suite.clock.now(), suite.denied, known.reset)
+    found = waiving.find(repository, decision, rules, around)
+    return waiving.waive(results, found, rules), found.envelopes
 
 
 def _rules(repository: ports.Repository, known: state.State) -> policy.Policy:

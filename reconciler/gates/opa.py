@@ -13,7 +13,8 @@ What a policy sees as `input`, one target at a time:
     acknowledged  [{hazard, key}]
 
 What it says: `deny contains "text"`, or `deny contains {"msg": "text", "file": "vm.yaml", "path": ["files", 0, "mode"],
-"fix": "..."}`; without `file` the path is one of target.yaml. `warn` alike, without blocking.
+"fix": "...", "rule": "loose_mode"}`; without `file` the path is one of target.yaml. `warn` alike, without blocking.
+`rule` names what people may waive: `compliance_policy.loose_mode`. Without it they waive exactly this text.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ class _Said(model.Value):
     file: str = "target.yaml"
     path: tuple[int | str, ...] = ()
     fix: str = ""
+    rule: str = pydantic.Field(default="", pattern=r"^([a-z][a-z0-9_]{0,62})?$")
 
 
 class OpaGate:
@@ -77,9 +79,9 @@ class OpaGate:
         for name, answer in zip(read, answers, strict=True):
             found += _judge(rules, answer, files[name])
         denied = tuple(reason for rule, reason in found if rule == "deny")
-        warned = tuple(reason for rule, reason in found if rule == "warn")
+        warned = tuple(reason.model_copy(update={"code": model.WARNING}) for rule, reason in found if rule == "warn")
         outcome = model.Outcome.FAIL if denied else model.Outcome.PASS
-        return model.GateResult(outcome=outcome, findings=(denied + warned)[:MAX_FINDINGS])
+        return model.GateResult(outcome=outcome, findings=(_cut(denied) + warned)[:MAX_FINDINGS])
 
     def _files(self, desired: model.Desired) -> dict[str, sources.File]:
         document = sources.read_document(self._repository, desired)
@@ -138,6 +140,14 @@ def _place(reason: model.Reason) -> tuple[str, int]:
     return path, int(line)
 
 
+def _cut(denied: tuple[model.Reason, ...]) -> tuple[model.Reason, ...]:
+    """What is not listed can be answered for by nobody: the last line says that there is more."""
+    if len(denied) <= MAX_FINDINGS:
+        return denied
+    more = f"{len(denied) - MAX_FINDINGS + 1} more findings"
+    return (*denied[: MAX_FINDINGS - 1], model.Reason(code=model.MORE, message=more, fix="mend these first"))
+
+
 def _printed(shown: JsonValue) -> str:
     text = json.dumps(shown, sort_keys=True)
     if "\\u0000" in text:  # The engine reads C strings: what follows a NUL would not be judged.
@@ -184,4 +194,5 @@ def _reason(package: str, said: _Said, files: Mapping[str, sources.File]) -> mod
     file = files.get(said.file)
     where = file.place(said.path) if file else files["target.yaml"].place(())
     fix = said.fix or f"change it so that {package} agrees"
-    return model.Reason(code="policy", message=f"{package}: {said.msg}", where=where, fix=fix)
+    rule = f"{package}.{said.rule}" if said.rule else f"{package}:{model.sha256(said.msg.encode())[:12]}"
+    return model.Reason(code="policy", message=f"{package}: {said.msg}", where=where, fix=fix, rule=rule)

@@ -10,12 +10,23 @@ from reconciler.audit import record
 from reconciler.views import document
 
 
+class Waived(document.Row):
+    """A rule that people answer for; `until`: it counts for what is cleared before."""
+
+    rule: str
+    people: tuple[str, ...]
+    reasons: tuple[str, ...]
+    statements: tuple[model.Digest, ...]  # what `--revoke` takes
+    until: model.Time
+
+
 class Gate(document.Row):
     revision: model.Oid
     check: str
     outcome: model.Outcome
     targets: tuple[str, ...]
     findings: tuple[model.Reason, ...]
+    waived: tuple[Waived, ...]
     evidence: model.Digest | None
     duration_ms: int
     at: model.Time | None  # null: run just now, not recorded
@@ -48,6 +59,7 @@ def _rows(clearance: record.Clearance, at: model.Time | None) -> tuple[Gate, ...
             outcome=result.outcome,
             targets=result.targets,
             findings=result.findings,
+            waived=tuple(Waived(**dict(each)) for each in result.waived),
             evidence=result.evidence,
             duration_ms=result.duration_ms,
             at=at,

@@ -76,7 +76,7 @@ def _clearance(target: str, entry: record.Record, event: record.Clearance) -> Ha
     said = tuple(
         model.Reason(code=f.code, message=f"{result.check}: {f.message}", where=f.where, fix=f.fix)
         for result in event.results
-        if result.outcome is not model.Outcome.PASS
+        if result.blocks
         for f in result.findings
     )
     return _row(entry, text, revision=event.revision, reasons=said)

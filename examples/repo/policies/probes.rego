@@ -4,6 +4,7 @@ package compliance_policy
 import rego.v1
 
 deny contains {
+	"rule": "clear_text_probe",
 	"msg": sprintf("a production target is probed in clear text (%s)", [url]),
 	"path": ["spec", "health", i, "http", "url"],
 	"fix": "write https://",
@@ -15,6 +16,7 @@ deny contains {
 }
 
 warn contains {
+	"rule": "no_probe",
 	"msg": "a production target without a probe counts as healthy as soon as it was written",
 	"path": ["spec"],
 	"fix": "add a probe under spec.health",

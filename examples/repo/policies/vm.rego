@@ -13,6 +13,7 @@ resources contains {"path": path, "mode": mode, "at": [kind, i]} if {
 }
 
 deny contains {
+	"rule": "world_writable",
 	"msg": sprintf("%s may be written by everybody (mode %s)", [resource.path, resource.mode]),
 	"file": "vm.yaml",
 	"path": array.concat(resource.at, ["mode"]),
@@ -23,6 +24,7 @@ deny contains {
 }
 
 deny contains {
+	"rule": "borrowed_rights",
 	"msg": sprintf("%s would run with its owner's or group's rights (mode %s)", [resource.path, resource.mode]),
 	"file": "vm.yaml",
 	"path": array.concat(resource.at, ["mode"]),
@@ -33,6 +35,7 @@ deny contains {
 }
 
 deny contains {
+	"rule": "private_key",
 	"msg": sprintf("%s holds a private key: secrets stand in Git as references only", [path]),
 	"file": path,
 	"fix": "store it in the vault, replace it there, and remove it from the history",
