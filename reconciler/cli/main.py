@@ -29,7 +29,9 @@ COMMANDS = {
     "init": _Place("initialising", "Make a repository skeleton, its policy, the log's key and reconciler.yaml."),
     "run": _Place("running", "Run the daemon."),
     "once": _Place("running", "Make one full pass; exit with what it found."),
-    "get": _Place("reading", "List targets, revisions, deployments, gates, drift, freezes, approvals; show the status."),
+    "get": _Place(
+        "reading", "List targets, revisions, deployments, gates, drift, freezes, approvals; show the status."
+    ),
     "diff": _Place("reading", "Look at a target now: wanted against live."),
     "history": _Place("reading", "Everything that happened to a target."),
     "trace": _Place("reading", "From a resource back to its commit and its people."),
