@@ -226,6 +226,10 @@ class Signer(Protocol):
         ...
 
 
+def wake_nobody(target: str) -> None:
+    """For whoever takes no turns: a preview, a single pass, a test."""
+
+
 @dataclass(frozen=True)
 class DriverFacilities:
     """What the composition root hands to a driver: `entry_point(facilities)` makes one."""
@@ -236,6 +240,7 @@ class DriverFacilities:
     secrets: Secrets
     clock: Clock
     reach: Reach = NOWHERE  # asked before a host is contacted that only a secret names
+    wake: Callable[[str], None] = wake_nobody  # `Watch` of targets.md 1.2: from any thread, that this target has moved
 
 
 @dataclass(frozen=True)
