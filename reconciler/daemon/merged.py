@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from reconciler import model, ports
+from reconciler import errors, model, ports
 from reconciler.admission import merging
 
 
@@ -12,10 +12,12 @@ class Merged:
     """`ports.Repository` in which `head` is what its automatic merge onto `base` would be."""
 
     def __init__(self, repository: ports.Repository, head: model.Oid, base: model.Oid) -> None:
+        """Raises: PermanentError(conflict) where there is no such merge."""
         self._repository, self._head = repository, head
         (ancestor, *_) = repository.merge_bases(base, head)
         onto = repository.tree(base)
-        self._tree = merging.overlay(repository.tree(ancestor), onto, repository.tree(head)).onto(onto)
+        wanted = merging.overlay(repository.tree(ancestor), onto, repository.tree(head))
+        self._tree = wanted.onto(onto) if wanted.conflict is None else repository.tree(_by_git(repository, base, head))
 
     def tree(self, commit: model.Oid) -> model.Tree:
         return self._tree if commit == self._head else self._repository.tree(commit)
@@ -40,3 +42,12 @@ class Merged:
 
     def envelopes(self, head: model.Oid) -> tuple[bytes, ...]:
         return self._repository.envelopes(head)
+
+
+def _by_git(repository: ports.Repository, base: model.Oid, head: model.Oid) -> model.Oid:
+    """Where both sides changed one path the whole merge is git's, as the judge has it (trust.md 2.3, P10)."""
+    made = repository.automatic_merge(base, head)
+    if made is None:
+        fix = "merge the watched branch into yours"
+        raise errors.PermanentError("conflict", f"{head} conflicts with {base}", where=head, fix=fix)
+    return made

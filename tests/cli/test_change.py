@@ -129,6 +129,19 @@ def test_an_envelope_goes_into_a_file_where_one_is_named(bank: Workspace, tmp_pa
     assert bank.here("verify", "--head", "words").code == 4
 
 
+def test_an_approver_sees_what_git_merges_where_both_sides_changed_one_file(bank: Workspace) -> None:
+    lines = [f"line {n}\n" for n in range(20)]
+    bank.land("long", {"README.md": "".join(lines)})
+    workspace.git(bank.clone, "fetch", "-q", "origin")
+    head = bank.branch("first", {"README.md": "".join(["line zero\n", *lines[1:]])})
+    bank.land("last", {"README.md": "".join([*lines[:-1], "line nineteen\n"])})
+    workspace.git(bank.clone, "fetch", "-q", "origin")
+    seen = bank.here("approve", head, "--key", bank.keys["bob"])
+    assert "+line zero" in seen.out
+    assert "+line nineteen" not in seen.out
+    assert bank.approve("first", "bob").code == 0
+
+
 def test_a_merge_made_by_hand_needs_an_approver_who_says_so(bank: Workspace) -> None:
     bank.branch("words", bank.motd("Approved words."))
     bank.land("other", {"README.md": "another\n"})
