@@ -24,6 +24,7 @@ SHORT = 64  # commits that are read step by step before git is asked for a list
 ANSWERS = 16  # ranges that are kept: one merge asks for the same one several times
 GROWN = 100_000  # commits that bases may bring in before the set is begun anew
 _AHEAD = 512
+_LINKS = 8192  # that are kept, a few hundred bytes each
 
 _TREE_LINE = re.compile(rb"tree ([0-9a-f]{40}|[0-9a-f]{64})\n")
 _PARENT_LINE = re.compile(rb"parent ([0-9a-f]{40}|[0-9a-f]{64})\n")
@@ -66,6 +67,7 @@ class History:
     def __init__(self, reader: objects.ObjectReader, git: process.GitProcess, limits: trees.Limits) -> None:
         self._reader, self._git, self._limits = reader, git, limits
         self._lock = threading.RLock()
+        self._links: dict[model.Oid, Links] = {}  # of bytes that were hashed; begun anew when there are many
         self._answers: OrderedDict[tuple[model.Oid, model.Oid], _Range] = OrderedDict()
         self._bases: dict[model.Oid, int] = {}  # each an ancestor of the next, numbered from 1
         # Ancestors of the bases: of the n-th those with a number up to n. 0: so far only git says so.
@@ -79,14 +81,21 @@ class History:
         self._listed_read = 0
 
     def links(self, oid: model.Oid) -> Links:
-        return parse_links(self._reader.read(oid, "commit", self._limits.commit_bytes), oid)
+        known = self._links.get(oid)
+        return known or self._parse(oid, self._reader.read(oid, "commit", self._limits.commit_bytes))
+
+    def _parse(self, oid: model.Oid, raw: bytes) -> Links:
+        if len(self._links) >= _LINKS:
+            self._links = {}
+        self._links[oid] = parsed = parse_links(raw, oid)
+        return parsed
 
     def read_ahead(self, oids: Iterable[model.Oid]) -> dict[model.Oid, Links]:
         """The links of those of these that can be read, in bulk. Never raises for an object."""
         found: dict[model.Oid, Links] = {}
         for oid, raw in self._reader.read_ahead(oids, "commit", self._limits.commit_bytes).items():
             with contextlib.suppress(errors.PermanentError):
-                found[oid] = parse_links(raw, oid)
+                found[oid] = self._parse(oid, raw)
         return found
 
     def is_below(self, oid: model.Oid) -> bool:
@@ -251,8 +260,12 @@ class History:
         return tuple(process.check_oid(line) for line in printed.split())
 
     def _parents_of(self, oids: Iterable[model.Oid]) -> dict[model.Oid, tuple[model.Oid, ...]]:
-        read = self._reader.read_many(oids, "commit", self._limits.commit_bytes)
-        return {oid: parse_links(raw, oid).parents for oid, raw in read}
+        asked = tuple(oids)
+        known = self._links
+        if all(oid in known for oid in asked):
+            return {oid: known[oid].parents for oid in asked}
+        read = self._reader.read_many(asked, "commit", self._limits.commit_bytes)
+        return {oid: self._parse(oid, raw).parents for oid, raw in read}
 
 
 def _parents_first(head: model.Oid, parents: Mapping[model.Oid, tuple[model.Oid, ...]]) -> tuple[model.Oid, ...]:
