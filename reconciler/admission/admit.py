@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from reconciler import documents, errors, model, ports
-from reconciler.admission import ballot, codes, commit, judging, lint, policy, statement, tree
+from reconciler.admission import ballot, codes, commit, judging, lint, policy, reviewing, statement, tree
 from reconciler.audit import log, record, state
 
 Terms = judging.Terms
@@ -63,6 +63,8 @@ def admit(
             audit.append(*fresh)
         _clear(audit, patience)
         decided = judging.walk(repository, tip, audit.state, _keep(audit), terms=terms, clock=clock)
+        for closed, evidence in reviewing.settle(repository, audit.state, terms=terms, now=clock.now()):
+            audit.append(closed, evidence=evidence)
     except errors.PermanentError as exc:
         return _halt_or_wait(audit, exc, patience)
     except errors.AuditError as exc:
@@ -117,10 +119,11 @@ def _in_parts(targets: Mapping[str, model.Digest]) -> tuple[dict[str, model.Dige
 
 
 def _waiting(known: state.State) -> frozenset[model.Oid]:
-    """The heads whose approvals may still change something: of what is held, and of what is not yet deployed."""
+    """The heads about which something may still be said: what is held, not yet deployed, or has to be reviewed."""
     decisions = (*known.held.values(), *(merge.decision for merge in known.pending.values()))
     unwritten = (head for target in known.targets.values() for head in target.heads.values())
-    return frozenset((*(decision.head for decision in decisions if decision.head), *unwritten))
+    reviewed = (owed.head for owed in known.reviews.values() if owed.head)
+    return frozenset((*(decision.head for decision in decisions if decision.head), *unwritten, *reviewed))
 
 
 def _keep(audit: log.Log) -> judging.Keep:
@@ -129,7 +132,8 @@ def _keep(audit: log.Log) -> judging.Keep:
         held = audit.state.held.get(judged.decision.revision)
         if held is not None and held.same(judged.decision):
             return audit.state
-        return audit.append(judged.decision, evidence=judged.evidence)
+        opened = (judged.owed,) if judged.owed else ()
+        return audit.append(judged.decision, *opened, evidence=judged.evidence)
 
     return keep
 
@@ -139,14 +143,15 @@ def _fresh(repository: ports.Repository, chain: tuple[model.Oid, ...], known: st
     for revision in chain:
         if revision not in known.seen:
             yield record.Seen(subject=revision)
-    if not chain or known.tip is None:
+    if (not chain and not known.reviews) or known.tip is None:
         return
     try:
         rules = policy.read_policy(repository, known.tip)
     except errors.ConfigError:
         return  # Nothing can be judged under such a policy; the verdicts will say so.
     said: set[str] = set()
-    for envelope in (envelope for revision in chain for envelope in _envelopes(repository, revision)):
+    revisions = (*known.reviews, *chain)
+    for envelope in (envelope for revision in revisions for envelope in _envelopes(repository, revision)):
         subject = f"sha256:{model.sha256(envelope)}"
         if subject not in known.seen and subject not in said and _is_known(envelope, rules):
             said.add(subject)

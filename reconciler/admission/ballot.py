@@ -12,13 +12,18 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from reconciler import model
-from reconciler.admission import policy, statement
+from reconciler.admission import emergency, policy, statement
 from reconciler.audit import record
 
 LEVEL = "A2"  # signed with the approver's own key; forge reviews (A1) wait for their connectors
 MAX_PER_KEY = 8
 _MAX_STRANGERS = 8  # of the envelopes that nobody known signed, so many are listed; the others are only counted
-_SKEW = timedelta(minutes=5)  # between the approver's clock and ours
+_DUTIES = {
+    "self_approval": "made every commit of it",
+    "author_in_range": "signed, or is named in, a commit of it",
+    "self_review": "broke the glass, or has a part in the change",
+}
+_ANOTHER = frozenset({"repo_id", "ref", "stale_head", "stale_effect", "environments"})  # codes of the binding
 
 
 _CACHED_BYTES = 1 << 12
@@ -59,6 +64,7 @@ class Question:
     reset: datetime | None = None
     denied_keys: frozenset[str] = frozenset()
     denied_people: frozenset[str] = frozenset()
+    glass: emergency.Glass = dataclasses.field(default_factory=emergency.Glass)
     longest: timedelta | None = None  # how long a statement may be good for; None: as long as an approval
 
 
@@ -68,6 +74,7 @@ class Ballot:
 
     approvals: tuple[model.Approval, ...] = ()
     people: tuple[str, ...] = ()
+    emergencies: tuple[statement.Statement, ...] = ()  # those that count
     reasons: model.ValidationResult = ()
     used: frozenset[model.Digest] = frozenset()
     change: record.Ticket = dataclasses.field(default_factory=record.Ticket)
@@ -85,7 +92,7 @@ def count(casts: Sequence[Cast], question: Question) -> Ballot:
     against = [vote for vote in known if vote.said.decision == "revoke" or _is_rejection(vote, question)]
     judged = [(vote, _refusal(vote, against, question)) for vote in known]
     counted = [vote for vote, reason in judged if reason is None]
-    people = tuple(sorted({vote.person for vote in counted}))
+    people = tuple(sorted({vote.person for vote in counted if vote.said.decision == "approve"}))
     standing = [
         v for v in against if v.said.decision == "reject" and _stands(v, known) and v.person in question.electorate
     ]
@@ -94,6 +101,7 @@ def count(casts: Sequence[Cast], question: Question) -> Ballot:
     return Ballot(
         approvals=approvals,
         people=people,
+        emergencies=tuple(vote.said for vote in counted if vote.said.decision == "emergency"),
         reasons=tuple(_reason("rejected", "stands against this merge", vote.person) for vote in standing),
         used=frozenset(vote.envelope for vote in (*counted, *against)),
         change=first.said.change if first else record.Ticket(),
@@ -104,13 +112,17 @@ def standing(
     casts: Sequence[Cast], question: Question, decision: statement.Decision
 ) -> tuple[tuple[str, statement.Statement], ...]:
     """Who said something that is no approval, bound to the same, in time, by somebody who may, and not taken back."""
+    return tuple((person, said) for person, said, fault in judged(casts, question, decision) if fault is None)
+
+
+def judged(
+    casts: Sequence[Cast], question: Question, decision: statement.Decision
+) -> tuple[tuple[str, statement.Statement, model.Reason | None], ...]:
+    """The same with those that do not count, and why."""
     known, _ = _identify(casts, question)
     against = [vote for vote in known if vote.said.decision == "revoke" or _is_rejection(vote, question)]
-    return tuple(
-        (vote.person, vote.said)
-        for vote in known
-        if vote.said.decision == decision and not _fault(vote, against, question)
-    )
+    mine = [vote for vote in known if vote.said.decision == decision]
+    return tuple((vote.person, vote.said, _fault(vote, against, question)) for vote in mine)
 
 
 @dataclass(frozen=True)
@@ -161,11 +173,12 @@ def _signer(cast: Cast, question: Question) -> _Vote | model.Approval:
 def _limit(votes: list[_Vote]) -> list[_Vote]:
     """At most so many approvals a key, the first seen; what takes something away is always read."""
     kept: list[_Vote] = []
-    spent: dict[str, int] = {}
+    spent: dict[tuple[str, str], int] = {}
     for vote in votes:
-        if vote.said.decision == "approve":
-            spent[vote.said.key.key_id] = spent.get(vote.said.key.key_id, 0) + 1
-            if spent[vote.said.key.key_id] > MAX_PER_KEY:
+        if vote.said.decision in {"approve", "emergency"}:
+            own = (vote.said.key.key_id, vote.said.decision)
+            spent[own] = spent.get(own, 0) + 1
+            if spent[own] > MAX_PER_KEY:
                 continue
         kept.append(vote)
     return sorted(kept, key=lambda vote: (vote.person, vote.said.digest))
@@ -191,7 +204,7 @@ def _stands(reject: _Vote, known: Sequence[_Vote]) -> bool:
     own = [vote for vote in known if vote.person == reject.person]
     taken_back = any(vote.said.revokes == reject.said.digest for vote in own)
     changed = any(
-        vote.said.decision == "approve"
+        vote.said.decision in {"approve", "emergency"}
         and vote.said.binding.head == reject.said.binding.head
         and not reject.is_later(vote)
         for vote in own
@@ -201,9 +214,13 @@ def _stands(reject: _Vote, known: Sequence[_Vote]) -> bool:
 
 def _refusal(vote: _Vote, against: Sequence[_Vote], question: Question) -> model.Reason | None:
     """Why this statement fills no slot; the first reason that holds."""
-    if vote.said.decision != "approve":
-        return _of_kind(vote)
-    return _fault(vote, against, question)
+    match vote.said.decision:
+        case "approve":
+            return _fault(vote, against, question)
+        case "emergency":
+            return _of_emergency(vote, against, question)
+        case _:
+            return _of_kind(vote)
 
 
 def _fault(vote: _Vote, against: Sequence[_Vote], question: Question) -> model.Reason | None:
@@ -213,12 +230,26 @@ def _fault(vote: _Vote, against: Sequence[_Vote], question: Question) -> model.R
     return _taken_back(vote, against)
 
 
+def _of_emergency(vote: _Vote, against: Sequence[_Vote], question: Question) -> model.Reason | None:
+    """The same people and the same binding as of an approval; what it may do, and for how long, is its own scope."""
+    if reason := _of_signer(vote, question) or _of_duties(vote, question):
+        return reason
+    bound = _of_binding(vote, question)
+    why = emergency.beyond(vote.said, vote.seen, question.decided, question.glass)
+    if not why and bound and bound.code in _ANOTHER:
+        why = bound.message
+    if why:
+        fix = "reconciler emergency, within its scope; or get the usual approvals"
+        return model.Reason(code="emergency_scope", message=why, where=vote.person, fix=fix)
+    return bound or _taken_back(vote, against)
+
+
 def _of_kind(vote: _Vote) -> model.Reason | None:
     match vote.said.decision:
-        case "approve":
+        case "approve" | "emergency":
             return None
-        case "emergency" | "review":
-            return _reason("emergency_scope", "emergency statements are not honoured by this version", vote.person)
+        case "review":
+            return _reason("no_approval", "a review approves no merge", vote.person)
         case "reject":
             return _reason("rejected", "speaks against the merge", vote.person)
         case "revoke":
@@ -265,7 +296,7 @@ def _of_time(vote: _Vote, question: Question) -> model.Reason | None:
         return _reason("ttl", "has no expiry", vote.person)
     if said.expires_at <= said.issued_at:
         return _reason("ttl", "expires before it was issued", vote.person)
-    if said.expires_at - min(said.issued_at, vote.seen + _SKEW) > longest:
+    if said.expires_at - min(said.issued_at, vote.seen + emergency.SKEW) > longest:
         return _reason("ttl", "is valid for longer than the policy allows", vote.person)
     if said.expires_at <= question.decided:
         return _reason("ttl", f"expired at {model.print_time(said.expires_at)}", vote.person)
@@ -276,8 +307,7 @@ def _of_duties(vote: _Vote, question: Question) -> model.Reason | None:
     code = question.excluded.get(vote.person)
     if code is None:
         return None
-    what = "made every commit of it" if code == "self_approval" else "signed, or is named in, a commit of it"
-    return _reason(code, what, vote.person)
+    return _reason(code, _DUTIES[code], vote.person)
 
 
 def _taken_back(vote: _Vote, against: Sequence[_Vote]) -> model.Reason | None:

@@ -55,7 +55,7 @@ class Freeze(documents.Camel):
     starts: Instant = pydantic.Field(alias="from")
     ends: Instant = pydantic.Field(alias="to")
     environments: Environments
-    allow: tuple[Literal["emergency"], ...] = ()  # grants nothing as long as no emergency statement counts
+    allow: tuple[Literal["emergency"], ...] = ()  # what is written all the same
 
     @pydantic.model_validator(mode="after")
     def _forward(self) -> Freeze:

@@ -283,7 +283,13 @@ TABLE = (
     Code("key_revoked", "approval", "The approver's key was revoked, or is denied.", _OTHERS),
     Code("no_user_presence", "approval", "The hardware key was not touched.", _AGAIN),
     Code("blocked", "other", "It stands on commits that were not accepted.", "reconciler recover"),
-    Code("emergency_scope", "other", "An emergency statement that is not honoured here.", "get the usual approvals"),
+    Code(
+        "emergency_scope",
+        "other",
+        "An emergency statement beyond what the policy allows: expired, too long, without incident, about something else, too "
+        "many in a week, or about the policies.",
+        "reconciler emergency, within its scope; or get the usual approvals",
+    ),
     Code(
         "policy_expired",
         "other",

@@ -52,11 +52,22 @@ def lint(
     except errors.ConfigError as exc:
         return Findings((model.Reason.of(exc),))
     terms = _Terms(source_id, source_ref, now, production)
-    checks = (_of_source, _of_people, _of_robots, _of_keys, _of_names, _of_duties, _of_rules, _of_thresholds, _of_time)
+    checks = (
+        _of_source,
+        _of_people,
+        _of_robots,
+        _of_keys,
+        _of_names,
+        _of_duties,
+        _of_rules,
+        _of_thresholds,
+        _of_review,
+        _of_time,
+    )
     found = [each for check in checks for each in check(rules, terms)]
     if production:
         found += _of_production(rules)
-    noted = [*_soon(rules, now), *_ignored(rules), *_idle(rules, tuple(paths)), *_tight(rules, terms)]
+    noted = [*_soon(rules, now), *_idle(rules, tuple(paths)), *_tight(rules, terms)]
     return Findings(_reasons(found, located), _reasons(noted, located))
 
 
@@ -138,6 +149,11 @@ def _needs(rules: policy.Policy) -> Iterator[tuple[strict_yaml.Path, tuple[polic
     yield ("recovery", "need"), rules.recovery.need
     if rules.rollback:
         yield ("rollback", "need"), rules.rollback.need
+    if rules.emergency:
+        yield ("emergency", "need"), rules.emergency.need
+        yield ("emergency", "review", "need"), rules.emergency.review.need
+    if rules.gates.waive:
+        yield ("gates", "waive", "need"), rules.gates.waive.need
 
 
 def _of_names(rules: policy.Policy, _: _Terms) -> _Found:
@@ -149,11 +165,6 @@ def _of_names(rules: policy.Policy, _: _Terms) -> _Found:
                 yield ("teams", team), f"{name!r} is nobody in `people`"
     for path, need in _needs(rules):
         for team in sorted({team for slot in need for team in slot.among} - rules.teams.keys()):
-    if rules.emergency:
-        yield ("emergency", "need"), rules.emergency.need
-        yield ("emergency", "review", "need"), rules.emergency.review.need
-    if rules.gates.waive:
-        yield ("gates", "waive", "need"), rules.gates.waive.need
             yield path, f"there is no team {team!r}"
     named: list[tuple[strict_yaml.Path, tuple[str, ...]]]
     named = [(("rules", n, "environments"), rule.environments) for n, rule in enumerate(rules.rules)]
@@ -177,7 +188,7 @@ def _of_rules(rules: policy.Policy, _: _Terms) -> _Found:
     ids = Counter(rule.id for rule in rules.rules)
     for name in sorted(name for name, n in ids.items() if n > 1):
         yield ("rules",), f"two rules are called {name!r}"
-    for reserved in sorted(ids.keys() & {"recovery", "rollback"}):
+    for reserved in sorted(ids.keys() & {"recovery", "rollback", "emergency"}):
         yield ("rules",), f"the id {reserved!r} is taken"
     if not any("/**" in rule.paths and not rule.types and not rule.environments for rule in rules.rules):
         yield ("rules",), "some paths match no rule: one rule has paths ['/**'], without types and environments"
@@ -203,6 +214,19 @@ def _of_thresholds(rules: policy.Policy, terms: _Terms) -> _Found:
                     path,
                     f"{slot}: only {left} could approve{' when one of them is the author' if terms.production else ''}",
                 )
+
+
+def _of_review(rules: policy.Policy, terms: _Terms) -> _Found:
+    """Other people than those who broke the glass, and than the author, have to be left: it is never closed otherwise."""
+    if rules.emergency is None:
+        return
+    breakers = sum(slot.count for slot in rules.emergency.need)
+    could = frozenset().union(*(_able(rules, slot) for slot in rules.emergency.need))
+    for slot in rules.emergency.review.need:
+        able = _able(rules, slot)
+        left = len(able) - min(breakers, len(able & could)) - (1 if terms.production else 0)
+        if slot.count > left:
+            yield ("emergency", "review", "need"), f"{slot}: only {left} are left beside those who broke the glass"
 
 
 def _tight(rules: policy.Policy, terms: _Terms) -> _Found:
@@ -234,11 +258,6 @@ def _soon(rules: policy.Policy, now: datetime) -> _Found:
     for path, name, key in _keys(rules):
         if key.revoked is None and key.not_after <= now + SOON:
             yield path, f"a key of {name} ends at {model.print_time(key.not_after)}"
-
-
-def _ignored(rules: policy.Policy) -> _Found:
-    if rules.emergency is not None:
-        yield ("emergency",), "emergency statements are not honoured by this version: nothing is granted"
 
 
 def _idle(rules: policy.Policy, paths: tuple[bytes, ...]) -> _Found:

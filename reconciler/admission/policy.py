@@ -25,6 +25,7 @@ META_PATHS = "/policies/**"
 ADMINS = "policy-admins"
 GRACE = timedelta(days=30)  # of a person's ended key, for commits that were on their way (trust.md 2.1)
 MAX_TTL_S = 30 * 86400.0
+LONGEST_EMERGENCY_S = 4 * 3600.0
 OPENPGP = "openpgp"
 
 Use = Literal["commit", "approve", "merge"]
@@ -166,15 +167,15 @@ class Meta(documents.Camel):
 
 
 class Review(Meta):
-    within: documents.Duration
+    within: Annotated[documents.Duration, pydantic.Field(gt=0)]
 
 
 class Emergency(Meta):
-    """Read, so that the reference policy can be written; no emergency statement counts in this version."""
+    """Who may break the glass, for how long, how often, and who looks at it afterwards (`emergency.py`)."""
 
-    max_duration: documents.Duration
+    max_duration: Annotated[documents.Duration, pydantic.Field(gt=0, le=LONGEST_EMERGENCY_S)]
     max_per_week: Count
-    requires: Names = ()
+    requires: tuple[Literal["incident"], ...] = ()
     review: Review
 
 
@@ -185,7 +186,7 @@ class Rollback(Meta):
 class Waive(Meta):
     """Who may answer for a finding of a gate that is not critical, and for how long at most (`waiving.py`)."""
 
-    max_duration: documents.Duration
+    max_duration: Annotated[documents.Duration, pydantic.Field(gt=0)]
 
 
 class Gates(documents.Camel):
@@ -308,9 +309,17 @@ class Policy(PolicySpec):
         others = (key for key in self.people[signer.name].keys if key.id != signer.key.id)
         return GRACE if any(key.valid(at) for key in others) else timedelta(0)
 
-    def deferred(self, environment: str, now: datetime) -> tuple[model.Reason, datetime] | None:
-        """The freeze or the closed window that keeps a change of this environment waiting, and until when."""
-        return calendar.deferred(self.freeze, self.windows, environment, now)
+    def deferred(
+        self, environment: str, now: datetime, *, emergency: bool = False
+    ) -> tuple[model.Reason, datetime] | None:
+        """The freeze or the closed window that keeps a change of this environment waiting, and until when.
+
+        An emergency stands in for every window, and for the freezes that allow it.
+        """
+        if not emergency:
+            return calendar.deferred(self.freeze, self.windows, environment, now)
+        strict = tuple(each for each in self.freeze if "emergency" not in each.allow)
+        return calendar.deferred(strict, (), environment, now)
 
 
 def _key_reason(code: str, message: str, where: str) -> model.Reason:

@@ -23,6 +23,7 @@ class Hit:
 
     rule: policy.Rule
     paths: tuple[bytes, ...]
+    glass: bool = False  # it is the policy's `emergency`
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Asked:
     slot: policy.Slot
     members: frozenset[str]
     barred: frozenset[str]
+    glass: bool = False  # emergency statements fill them and nothing else does; those fill no other slot
 
 
 class Open(model.Value):
@@ -87,57 +89,65 @@ def _concerned(rule: policy.Rule, concern: facts.Concern | None) -> bool:
 
 def ask(rules: policy.Policy, found: Sequence[Hit], mergers: frozenset[str]) -> tuple[Asked, ...]:
     """The union of the slots of these rules, in a fixed order."""
-    union: dict[tuple[str, ...], Asked] = {}
+    union: dict[tuple[bool, tuple[str, ...]], Asked] = {}
     for hit in found:
         duties = rules.defaults.sod if hit.rule.sod is None else hit.rule.sod
         barred = mergers if "merger" in duties else frozenset()
         for slot in hit.rule.need:
             teams = tuple(sorted(set(slot.among)))
-            had = union.get(teams)
-            union[teams] = Asked(
+            had = union.get((hit.glass, teams))
+            union[hit.glass, teams] = Asked(
                 slot=_stronger(slot, had.slot) if had else slot,
                 members=rules.members(teams),
                 barred=barred | had.barred if had else barred,
+                glass=hit.glass,
             )
-    return tuple(union[teams] for teams in sorted(union))
+    return tuple(union[each] for each in sorted(union))
 
 
 def _stronger(one: policy.Slot, other: policy.Slot) -> policy.Slot:
     return one.model_copy(update={"count": max(one.count, other.count), "level": max(one.level, other.level)})
 
 
-def fill(asked: tuple[Asked, ...], people: Sequence[str]) -> Filled:
-    """Put each of these people, all of whom count, into at most one slot; as many slots as can be filled."""
+def fill(asked: tuple[Asked, ...], people: Sequence[str], breakers: Sequence[str] = ()) -> Filled:
+    """Put each of these people, all of whom count, into at most one slot; as many slots as can be filled.
+
+    `breakers`: whose emergency statements count; `people`: whose approvals do.
+    """
     places = [n for n, each in enumerate(asked) for _ in range(each.slot.count)]
+    able = [(each.members - each.barred).intersection(breakers if each.glass else people) for each in asked]
     taken: dict[int, str] = {}
-    for person in sorted(set(people)):
-        _seat(person, asked, places, taken, set())
+    for person in sorted({*people, *breakers}):
+        _seat(person, able, places, taken, set())
     filled = tuple(
         tuple(sorted(taken[p] for p, n in enumerate(places) if n == at and p in taken)) for at in range(len(asked))
     )
-    return Filled(asked, filled, _missing(asked, filled, frozenset(people)))
+    return Filled(asked, filled, _missing(asked, filled, able))
 
 
-def _seat(person: str, asked: tuple[Asked, ...], places: list[int], taken: dict[int, str], tried: set[int]) -> bool:
+def _seat(
+    person: str, able: Sequence[frozenset[str]], places: list[int], taken: dict[int, str], tried: set[int]
+) -> bool:
     """Kuhn's augmenting path: whoever sits there moves on where that makes room."""
     for place, n in enumerate(places):
-        if place in tried or person not in asked[n].members - asked[n].barred:
+        if place in tried or person not in able[n]:
             continue
         tried.add(place)
-        if place not in taken or _seat(taken[place], asked, places, taken, tried):
+        if place not in taken or _seat(taken[place], able, places, taken, tried):
             taken[place] = person
             return True
     return False
 
 
 def _missing(
-    asked: tuple[Asked, ...], filled: tuple[tuple[str, ...], ...], people: frozenset[str]
+    asked: tuple[Asked, ...], filled: tuple[tuple[str, ...], ...], able: Sequence[frozenset[str]]
 ) -> model.ValidationResult:
     """`distinct_persons` where each rule alone could be filled, but only by counting somebody twice."""
     found: list[model.Reason] = []
-    for each, sitting in zip(asked, filled, strict=True):
-        could = people & (each.members - each.barred)
-        if len(could) < each.slot.count:
+    for each, sitting, could in zip(asked, filled, able, strict=True):
+        if each.glass and len(sitting) < each.slot.count:
+            found.append(_too_few(each, len(sitting)))
+        elif len(could) < each.slot.count:
             found.append(_lack("threshold", f"{each.slot} needed, {len(could)} found", each))
         elif len(sitting) < each.slot.count:
             found.append(_lack("distinct_persons", f"{each.slot} needed beside the other slots, by other people", each))
@@ -147,6 +157,14 @@ def _missing(
 def _lack(code: str, message: str, asked: Asked) -> model.Reason:
     return model.Reason(
         code=code, message=message, fix=f"ask another member of {' or '.join(asked.slot.among)}: reconciler approve"
+    )
+
+
+def _too_few(asked: Asked, found: int) -> model.Reason:
+    return model.Reason(
+        code="emergency_scope",
+        message=f"the emergency needs {asked.slot}, {found} found",
+        fix=f"ask another member of {' or '.join(asked.slot.among)}: reconciler emergency",
     )
 
 
@@ -166,13 +184,18 @@ def still_open(filled: Filled, excluded: frozenset[str]) -> tuple[Open, ...]:
 
 def results(found: Sequence[Hit], filled: Filled) -> tuple[record.RuleResult, ...]:
     """What the record keeps of each rule."""
-    by_teams = {tuple(sorted(set(a.slot.among))): people for a, people in zip(filled.asked, filled.people, strict=True)}
+    sitting = {
+        (a.glass, tuple(sorted(set(a.slot.among)))): people
+        for a, people in zip(filled.asked, filled.people, strict=True)
+    }
     return tuple(
         record.RuleResult(
             id=hit.rule.id,
             paths=tuple(tree.show(path) for path in hit.paths[:_SHOWN_PATHS]),
             need=tuple(str(slot) for slot in hit.rule.need),
-            got=tuple(sorted({p for slot in hit.rule.need for p in by_teams[tuple(sorted(set(slot.among)))]})),
+            got=tuple(
+                sorted({p for slot in hit.rule.need for p in sitting[hit.glass, tuple(sorted(set(slot.among)))]})
+            ),
         )
         for hit in found
     )

@@ -29,6 +29,7 @@ class Judged:
     open: tuple[slots.Open, ...] = ()
     manual: bool = False  # a statement has to acknowledge that the merge was made by hand
     evidence: tuple[bytes, ...] = ()
+    owed: record.Obligation | None = None  # what the acceptance opens
 
 
 def of(refusals: model.ValidationResult, holds: model.ValidationResult) -> model.Verdict:

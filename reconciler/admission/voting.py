@@ -11,6 +11,7 @@ from reconciler import errors, model, ports
 from reconciler.admission import (
     ballot,
     effect,
+    emergency,
     facts,
     form,
     lint,
@@ -49,6 +50,7 @@ class _Poll:
     filled: slots.Filled
     hits: tuple[slots.Hit, ...]
     casts: Sequence[ballot.Cast]
+    broken: record.Emergency | None = None  # the glass, where it had to be
 
 
 def judge_content(
@@ -123,7 +125,8 @@ def _ask(matter: _Matter) -> _Poll:
     hits = _rules(matter)
     asked = slots.ask(rules, hits, shape.mergers)
     excluded = shape.span.excluded(rules)
-    could = frozenset(person for each in asked for person in each.members - each.barred)
+    casts, unread = _casts(matter)
+    could = frozenset(person for each in asked for person in each.members - each.barred) | _breakers(rules, casts)
     question = ballot.Question(
         binding=_binding(matter),
         rules=rules,
@@ -134,13 +137,57 @@ def _ask(matter: _Matter) -> _Poll:
         reset=case.known.reset,
         denied_keys=case.terms.denied.keys,
         denied_people=case.terms.denied.people,
+        glass=emergency.glass(rules, matter.done, case),
     )
+    counted = ballot.Ballot(reasons=unread) if unread else ballot.count(casts, question)
+    poll = _Poll(question, counted, slots.fill(asked, counted.people), hits, casts)
+    return _break_glass(matter, poll) if counted.emergencies else poll
+
+
+def _casts(matter: _Matter) -> tuple[tuple[ballot.Cast, ...], model.ValidationResult]:
+    """The statements under the head, or why nobody reads so many."""
+    head, case = matter.shape.head or matter.case.revision, matter.case
     try:
-        casts = read_statements(matter.repository, question.binding.head, rules, case.known.seen, case.now)
-        counted = ballot.count(casts, question)
+        return read_statements(matter.repository, head, matter.rules, case.known.seen, case.now), ()
     except errors.PermanentError as exc:
-        casts, counted = (), ballot.Ballot(reasons=(model.Reason.of(exc),))
-    return _Poll(question, counted, slots.fill(asked, counted.people), hits, casts)
+        return (), (model.Reason.of(exc),)
+
+
+def _breakers(rules: policy.Policy, casts: Sequence[ballot.Cast]) -> frozenset[str]:
+    """Where somebody reaches for the glass, all who could have a say: their `reject` holds the merge, too."""
+    if rules.emergency is None or not any(_is_emergency(cast) for cast in casts):
+        return frozenset()
+    return frozenset().union(*(rules.members(slot.among) for slot in rules.emergency.need))
+
+
+def _is_emergency(cast: ballot.Cast) -> bool:
+    return isinstance(cast.opened, statement.Statement) and cast.opened.decision == "emergency"
+
+
+def _break_glass(matter: _Matter, poll: _Poll) -> _Poll:
+    """An emergency stands in for the usual rules where these are not filled, or where a freeze or a window is closed."""
+    rule, usual, said = matter.rules.emergency, poll.filled, poll.counted.emergencies
+    lacking = bool(usual.missing)
+    if rule is None or not (lacking or _is_closed(matter, poll.question.binding.environments)):
+        return poll
+    hits = emergency.stand_in(rule, poll.hits, matter.done.paths)
+    asked = slots.ask(matter.rules, hits, matter.shape.mergers)
+    filled = slots.fill(asked, poll.counted.people, sorted({each.person for each in said}))
+    if filled.missing:
+        missing = tuple(dict.fromkeys((*usual.missing, *filled.missing))) if lacking else ()
+        return dataclasses.replace(poll, filled=dataclasses.replace(usual, missing=missing))
+    seated = frozenset(p for each, people in zip(asked, filled.people, strict=True) if each.glass for p in people)
+    broken = emergency.broken(said, seated, poll.hits, lacking=lacking)
+    return dataclasses.replace(poll, filled=filled, hits=hits, broken=broken)
+
+
+def _is_closed(matter: _Matter, environments: tuple[str, ...]) -> bool:
+    """Whether a freeze or a window that an emergency stands in for would keep the targets waiting now."""
+    rules, now = matter.rules, matter.case.now
+    return any(
+        rules.deferred(name, now) is not None and rules.deferred(name, now, emergency=True) is None
+        for name in environments
+    )
 
 
 def _rules(matter: _Matter) -> tuple[slots.Hit, ...]:
@@ -253,6 +300,7 @@ def _conclude(
         change=poll.counted.change,
         approvals=poll.counted.approvals,
         rules=slots.results(poll.hits, poll.filled),
+        emergency=poll.broken,
     )
     judged = verdict.conclude(case, rules, shape, refusals=refusals, holds=holds, done=done, known=known)
     used = tuple(cast.content for cast in poll.casts if cast.envelope in poll.counted.used)
@@ -262,5 +310,6 @@ def _conclude(
         effect=done,
         open=slots.still_open(poll.filled, frozenset(poll.question.excluded)),
         manual=poll.question.manual,
+        owed=emergency.owed(judged.decision, rules, poll.question.binding.environments),
         evidence=(*judged.evidence, *used),
     )

@@ -47,8 +47,25 @@ def withdrawn(
     """
     if decision.decided is None:
         return ()
-    then = known.model_copy(update={"tip": decision.base})
-    again = judging.judge(
-        repository, decision.revision, then, skipped=decision.skipped, terms=terms, now=decision.decided
-    )
+    again = _again(repository, decision, known, terms, decision.decided)
     return () if again.verdict is model.Verdict.ACCEPT else again.reasons
+
+
+def is_broken_still(
+    repository: ports.Repository, decision: record.Decision, known: state.State, *, terms: judging.Terms
+) -> bool:
+    """Whether nobody took back the emergency that this acceptance rests on. Raises: as `withdrawn`."""
+    if decision.decided is None or decision.emergency is None:
+        return False
+    return _again(repository, decision, known, terms, decision.decided).emergency is not None
+
+
+def _again(
+    repository: ports.Repository,
+    decision: record.Decision,
+    known: state.State,
+    terms: judging.Terms,
+    decided: model.Time,
+) -> record.Decision:
+    then = known.model_copy(update={"tip": decision.base})
+    return judging.judge(repository, decision.revision, then, skipped=decision.skipped, terms=terms, now=decided)

@@ -284,6 +284,7 @@ class Obligation(model.Value):
     change: Literal["opened", "closed"]
     kind: Literal["review", "agree"]
     revision: model.Oid  # the merge that is reviewed; the one whose state failed
+    base: model.Oid | None = None  # review: the commit whose policy let it in
     head: model.Oid | None = None  # review: what it merged, and what a statement about it binds
     effect: model.Digest | None = None
     target: str = ""  # agree

@@ -10,7 +10,7 @@ from typing import TypeVar
 from reconciler import errors, model, ports
 from reconciler.admission import admitted
 from reconciler.audit import log, record, state
-from reconciler.convergence import deciding, planning
+from reconciler.convergence import deciding, obliging, planning
 
 T = TypeVar("T")
 Brakes = Callable[[model.Wanted, state.Target], deciding.Brakes]
@@ -170,6 +170,7 @@ class DeploymentTarget:
         self._log.lease(f"target:{self.name}")
         if self.name not in self._log.state.targets:  # Dropped: a record about it would bring it back.
             return deciding.Stand("released"), PAUSE_S
+        self._agree()
         then = self._log.state
         known = then.target(self.name)
         goal = deciding.wanted_now(known)
@@ -343,7 +344,7 @@ class DeploymentTarget:
             health=look.health,
             started=deployment.started,
         )
-        self._log.append(outcome)
+        self._log.append(outcome, *obliging.opened(known, close.closed, self._around.clock.now()))
         return close
 
     def _confirm(self, wanted: model.Wanted, known: state.Target, look: model.Look) -> None:
@@ -360,6 +361,11 @@ class DeploymentTarget:
         seen = record.Drift(target=self.name, keys=keys[:KEYS_NAMED], count=len(keys))
         if seen != (known.drift or record.Drift(target=self.name, keys=(), count=0)):
             self._log.append(seen)
+
+    def _agree(self) -> None:
+        """Git says something new, or what it says has become true: nothing is owed for having gone back."""
+        for closed in obliging.closed(self._log.state.target(self.name)):
+            self._log.append(closed)
 
     def _driver(self, wanted: model.Wanted) -> ports.Driver:
         if self._made is None or self.type != wanted.kind:

@@ -83,6 +83,7 @@ class Core:
         self._targets: dict[str, targets.DeploymentTarget] = {}
         self._admitted: dict[str, tuple[object, admitted.Admitted]] = {}
         self._said: dict[str, tuple[object, model.ValidationResult]] = {}
+        self._glass: dict[str, tuple[object, bool]] = {}
         self._lock = threading.Lock()
 
     def names(self) -> tuple[str, ...]:
@@ -191,6 +192,7 @@ class Core:
         calendar = self._calendar(wanted, known, at)
         if calendar:
             reasons.append(calendar[0])
+        reasons += self._unreviewed(wanted, known, at)
         return deciding.Brakes(
             halted=halted,
             withdrawn=self._withdrawn(wanted, known),
@@ -216,20 +218,57 @@ class Core:
     def _calendar(
         self, wanted: model.Desired, known: state.Target, at: datetime
     ) -> tuple[model.Reason, datetime] | None:
-        """The freeze or window that keeps a change waiting. What was accepted as a return does not wait for it."""
+        """The freeze or window that keeps a change waiting. What was accepted as a return does not wait for it.
+
+        Nor does an emergency, as long as it lasts, where it stands in for what is closed.
+        """
         now = self.audit.state
         rules = policy.read_policy(self.repository, now.policies or model.Oid(now.tip or ""))
         found = rules.deferred(wanted.environment, at)
+        if found and known.emergency and at < known.emergency and self._is_broken(known):
+            found = rules.deferred(wanted.environment, at, emergency=True)
         return None if found and self._is_return(known.decision) else found
+
+    def _unreviewed(self, wanted: model.Desired, known: state.Target, at: datetime) -> model.ValidationResult:
+        """What is ordinary waits for the overdue reviews of its environment (trust.md 5.3)."""
+        late = [
+            owed
+            for owed in self.audit.state.reviews.values()
+            if owed.due and at >= owed.due and wanted.environment in owed.environments
+        ]
+        if not late or known.emergency or self._is_return(known.decision):
+            return ()
+        return tuple(
+            model.Reason(
+                code="obligation",
+                message=f"the emergency {owed.incident or owed.revision[:12]} should have been reviewed by "
+                f"{model.print_time(owed.due or at)}",
+                where=owed.revision,
+                fix=f"reconciler review {owed.revision[:12]} --push, by {' and '.join(owed.need)}",
+            )
+            for owed in late
+        )
+
+    def _is_broken(self, known: state.Target) -> bool:
+        """Whether the glass is broken still: nobody took the emergency back since it was accepted."""
+        question = (known.decision, self.fetches.last)
+        kept = self._glass.get(known.name)
+        if kept is None or kept[0] != question:
+            terms, now = self.settings.terms, self.audit.state
+            decisions = self._decisions(known.decision)
+            broken = [withdrawing.is_broken_still(self.repository, each, now, terms=terms) for each in decisions]
+            kept = (question, any(broken))
+            self._glass[known.name] = kept
+        return kept[1]
+
+    def _decisions(self, seq: int) -> tuple[record.Decision, ...]:
+        """The one behind what is wanted; none where it was taken over."""
+        found = (entry.event for entry in self.audit.records(after=seq - 1, before=seq + 1))
+        return tuple(event for event in found if isinstance(event, record.Decision))
 
     def _is_return(self, seq: int) -> bool:
         """Whether the merge behind what is wanted came in under the policy's `rollback` rule (trust.md 2.3, 5.3)."""
-        return any(
-            rule.id == "rollback"
-            for entry in self.audit.records(after=seq - 1, before=seq + 1)
-            if isinstance(entry.event, record.Decision)
-            for rule in entry.event.rules
-        )
+        return any(rule.id == "rollback" for decision in self._decisions(seq) for rule in decision.rules)
 
     def _taken_back(self, seq: int) -> model.ValidationResult:
         terms = self.settings.terms
@@ -314,6 +353,9 @@ def due(entry: record.Record, after: state.State) -> list[str]:
             names = [f"target:{event.target}"]
         case record.Operator() as event:
             names = [f"target:{event.target}"]
+        case record.Obligation(kind="review", change="closed"):
+            held = (t for t in after.targets.values() if t.standing and t.standing.code == "deferred")
+            names = [f"target:{t.name}" for t in held]
         case _:
             pass
     if isinstance(entry.event, record.Decision | record.Clearance | record.Operator):
