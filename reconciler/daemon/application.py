@@ -43,7 +43,8 @@ class Application:
         self.signer = signing.FileSigner.read(configuration.store.signing_key)
         self._mirror = mirror.Mirror(configuration.state / "mirror.git", composing.watched(configuration))
         audit_log = opening.make_log(configuration, self.engine, self.signer, self.clock)
-        drivers = composing.drivers(configuration, self.clock)
+        reach = composing.PolicyReach(self.state, self._mirror.repository)
+        drivers = composing.drivers(configuration, self.clock, reach, lambda target: self.wake(f"target:{target}"))
         gates_over = composing.gates_over(configuration, drivers, self.clock)
         outside = core.Ports(
             audit=audit_log,

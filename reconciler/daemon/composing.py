@@ -84,7 +84,11 @@ class PolicyReach:
 
 
 def facilities(
-    configuration: config.Configuration, kind: str, clock: ports.Clock, reach: ports.Reach = ports.NOWHERE
+    configuration: config.Configuration,
+    kind: str,
+    clock: ports.Clock,
+    reach: ports.Reach = ports.NOWHERE,
+    wake: Callable[[str], None] = ports.wake_nobody,
 ) -> ports.DriverFacilities:
     return ports.DriverFacilities(
         installation=configuration.installation,
@@ -93,17 +97,22 @@ def facilities(
         secrets=secrets.Secrets(os.environ),
         clock=clock,
         reach=reach,
+        wake=wake,
     )
 
 
 def drivers(
-    configuration: config.Configuration, clock: ports.Clock, reach: ports.Reach = ports.NOWHERE
+    configuration: config.Configuration,
+    clock: ports.Clock,
+    reach: ports.Reach = ports.NOWHERE,
+    wake: Callable[[str], None] = ports.wake_nobody,
 ) -> ports.Drivers:
+    """`wake`: told the name of a target that a driver saw move, from any thread."""
     allowed = frozenset(configuration.plugins.allow)
     return plugins.Loaded(
         "reconciler.targets",
         allowed,
-        lambda kind, made: lambda: made(facilities(configuration, kind, clock, reach)),
+        lambda kind, made: lambda: made(facilities(configuration, kind, clock, reach, wake)),
     )
 
 
