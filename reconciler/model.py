@@ -80,10 +80,10 @@ class Reason(Value):
     message: str
     where: str = ""
     fix: str = ""
+    rule: str = Field(default="", exclude_if=lambda rule: not rule)  # of a gate's finding, where it is not its code
 
     @classmethod
     def of(cls, exc: errors.ReconcilerError) -> Self:
-    rule: str = Field(default="", exclude_if=lambda rule: not rule)  # of a gate's finding, where it is not its code
         return cls(code=exc.code, message=exc.message, where=exc.where, fix=exc.fix)
 
 
@@ -257,13 +257,10 @@ class Change(Value):
 
 class Outcome(enum.StrEnum):
     PASS = "PASS"
+    WAIVED = "WAIVED"  # it says no, and enough people answer for each of its findings
     FAIL = "FAIL"
     ERROR = "ERROR"
 
-    WAIVED = "WAIVED"  # it says no, and enough people answer for each of its findings
-
-class GateResult(Value):
-    """What one check says of the targets that asked for it; `check`, `targets` and `duration_ms` are filled in by the runner."""
 
 WARNING = "warning"  # the code of a finding that blocks nothing
 MORE = "more"  # and of one that stands for others, which are not listed
@@ -279,15 +276,15 @@ class Waived(Value):
     until: Time
 
 
+class GateResult(Value):
+    """What one check says of the targets that asked for it; `check`, `targets` and `duration_ms` are filled in by the runner."""
+
     outcome: Outcome
     findings: tuple[Reason, ...] = ()
     evidence: Digest | None = None  # of the full report, where there is more than the findings
     duration_ms: int = 0
     check: str = ""  # "opa: compliance_policy"
     targets: tuple[str, ...] = ()
-
-
-# --- make it so -----------------------------------------------------------------------------------------------------
     waived: tuple[Waived, ...] = Field(default=(), exclude_if=lambda waived: not waived)
 
     @property
@@ -297,6 +294,9 @@ class Waived(Value):
     @property
     def blocks(self) -> bool:
         return self.outcome not in {Outcome.PASS, Outcome.WAIVED}
+
+
+# --- make it so -----------------------------------------------------------------------------------------------------
 
 
 class Health(enum.StrEnum):
