@@ -200,7 +200,7 @@ def _objects(text: rendering.Text, origins: Mapping[tuple[str, str], str] | None
             place = None
             if origins is not None:
                 # Lines of what was rendered are nobody's: its origin counts, or the folder that was rendered.
-                place = origins.get(checking.kind_and_name(value), text.where)
+                place = origins.get(checking.kind_and_name(value), f"{text.where}:1")
             yield checking.Object(value, part, path, text.where, place)
 
 
