@@ -17,8 +17,21 @@ def machine() -> str:
 
 
 def write(name: str, title: str, rows: Sequence[tuple[str, str]]) -> None:
+    made = table(name, title, ("what", "figure"), rows)
+    keep(name, made)
+    print(made)
+
+
+def table(name: str, title: str, head: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str] = ()) -> str:
     lines = [f"# {title}", "", f"{datetime.now(UTC):%Y-%m-%d}, {machine()}; `python benchmarks/{name}.py`", ""]
-    lines += ["| what | figure |", "|---|---|", *(f"| {what} | {figure} |" for what, figure in rows), ""]
+    lines += [_row(head), _row(["---"] * len(head)), *map(_row, rows), ""]
+    return "\n".join([*lines, *(f"- {note}" for note in notes), *([""] if notes else [])])
+
+
+def keep(name: str, made: str) -> None:
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.md").write_text("\n".join(lines))
-    print("\n".join(lines))
+    (RESULTS / f"{name}.md").write_text(made)
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -167,7 +167,10 @@ class ControlPlane:
         return self._api
 
     def client(self, user: str) -> kube_api.Api:
-        return kube_api.Api(self.url, self.ca_path, self._tokens[user])
+        return kube_api.Api(self.url, self.ca_path, self.token(user))
+
+    def token(self, user: str) -> str:
+        return self._tokens[user]
 
     def make_namespace(self, prefix: str = "t") -> str:
         name = unique(prefix)
@@ -242,7 +245,7 @@ class ControlPlane:
         kube_certificates.write_key(self.folder / "accounts.key")
         daemons = {f"daemon-{number}": "daemons" for number in range(DAEMONS)}
         users = {**FIXED_USERS, CONTROLLER_MANAGER: "", **daemons}
-        lines = [f'{secrets.token_hex(16)},{user},{user},"{group}"' for user, group in users.items()]
+        lines = [f'token-{secrets.token_hex(16)},{user},{user},"{group}"' for user, group in users.items()]
         (self.folder / "tokens.csv").touch(mode=0o600)
         (self.folder / "tokens.csv").write_text("\n".join(lines) + "\n")
         (self.folder / "audit-policy.json").write_text(json.dumps(kube_audit.POLICY))
