@@ -148,6 +148,8 @@ def _reading(desired: model.Desired) -> _Reading:
             found = _read(desired)
         except errors.ConfigError as exc:
             found = _Reading((), (model.Reason.of(exc),))
+            if exc.code == "render":
+                return found  # Another renderer, or the same one on a quieter machine, may do better.
         _KEPT.put(desired, found)
     return found
 
