@@ -14,6 +14,7 @@ _OURS = re.compile(
     r"(?:fatal|error|ssh): .*"
     r"|Host key verification failed\.?"
     r"|No [A-Z0-9-]+ host key is known for .*"
+    r"|Host key for \S+ has changed and you have requested strict checking\."
     r"|[^ :]+: Permission denied \([a-z,-]+\)\."
     r"|Load key .*"
     r"|kex_exchange_identification: .*"
@@ -28,6 +29,10 @@ _GENERAL = re.compile(
 _ADVICE = (
     (r"Permission denied", "let this key read the repository there (source.auth.sshKey)"),
     (r"Load key", "see that source.auth.sshKey is a private key that this user may read"),
+    (
+        r"Host key for \S+ has changed",
+        "somebody may answer in its place: ask those who run the host before source.auth.knownHosts is changed",
+    ),
     (r"[Hh]ost key", "put the host's key into the file that source.auth.knownHosts names, after checking it"),
     (r"[Rr]esolve host", "see that the host in source.url is right, and that its name resolves here"),
     (

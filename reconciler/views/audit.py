@@ -25,6 +25,8 @@ EventType = Literal[
     "decision",
     "clearance",
     "halt",
+    "key_rotated",
+    "log_recovered",
     "operator",
     "obligation",
     "intent",

@@ -206,6 +206,37 @@ def test_a_moved_pin_with_a_reason_of_its_own_is_a_reset(daemon: Daemon) -> None
     assert (reset.before, reset.reason) == (bank.genesis, "CHG2: history mended")
 
 
+def test_a_rewritten_history_ends_by_a_descendant_or_by_a_reset_and_both_events_are_recorded(daemon: Daemon) -> None:
+    bank, pin = daemon.bank, daemon.bank.pin
+    accepted = bank.change(LEDGER)
+    daemon.poll()
+    for tip, code in ((bank.genesis, "rewind"), (bank.store.make_commit({"x": b"1"}), "non_descendant")):
+        bank.push(tip)
+        assert daemon.poll() == ()
+        assert daemon.log.state.halted == (code,)
+        bank.push(accepted)
+        daemon.poll()
+        opened, closed = (e for e in daemon.events()[-2:] if isinstance(e, record.Halt))
+        assert (opened.codes, opened.reasons[0].code) == ((code,), code)
+        assert (closed.codes, closed.ended) == ((), (code,))
+        assert "descendant" in closed.why
+    bank.push(bank.genesis)
+    daemon.poll()
+    moved = admit.Pin(bank.genesis, "CHG3: the merge is undone", pin.source_id, pin.source_ref, production=False)
+    daemon.log.append(record.Reset(before=None, revision=accepted, reason="CHG2", targets={}))
+    after = admit.take_over(bank.store, daemon.log, moved, clock=daemon.clock)
+    assert after.halted == ()
+    assert [event.type for event in daemon.events()[-2:]] == ["reset", "halt"]
+
+
+def test_a_reset_does_not_silence_an_alarm_of_the_store(daemon: Daemon) -> None:
+    bank, pin = daemon.bank, daemon.bank.pin
+    merge = bank.change(LEDGER, approvers=[])
+    daemon.log.append(record.Halt(codes=("object_hash", "rewind")))
+    moved = admit.Pin(merge, "CHG2: history mended", pin.source_id, pin.source_ref, production=False)
+    assert admit.take_over(bank.store, daemon.log, moved, clock=daemon.clock).halted == ("object_hash",)
+
+
 @pytest.mark.parametrize("broken", ["no policy", "another repository", "one admin", "a symlink"])
 def test_trust_does_not_start_from_what_breaks_the_rules(broken: str) -> None:
     bank = estate.Estate(estate.targets())

@@ -30,6 +30,15 @@ and the repository exists.
             "source.auth.knownHosts",
         ),
         (
+            (
+                "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\n"
+                "Host key for git.bank.example has changed and you have requested strict checking.\n"
+                f"Host key verification failed.\n{END}"
+            ),
+            "Host key for git.bank.example has changed and you have requested strict checking.",
+            "before source.auth.knownHosts is changed",
+        ),
+        (
             f"ssh: Could not resolve hostname git.bank.example: Name or service not known\n{END}",
             "ssh: Could not resolve hostname git.bank.example: Name or service not known",
             "source.url",

@@ -13,15 +13,21 @@ PACKAGES = {  # command -> Debian package; scripts/test installs these
     "ssh-keygen": "openssh-client",
     "gpg": "gnupg",
     "gpgv": "gpgv",
+    "sshd": "openssh-server",
 }
 
 
 def need(*commands: str) -> None:
     """Skip the calling test, or module at import, unless all of these commands are on PATH."""
-    missing = [command for command in commands if shutil.which(command) is None]
+    missing = [command for command in commands if path_of(command) is None]
     if missing:
         packages = ", ".join(sorted({PACKAGES.get(command, command) for command in missing}))
         pytest.skip(f"{', '.join(missing)} not found; install {packages}", allow_module_level=True)
+
+
+def path_of(command: str) -> str | None:
+    """Where it is: servers stand in folders that are on the PATH of root alone."""
+    return shutil.which(command) or shutil.which(command, path="/usr/local/sbin:/usr/sbin:/sbin")
 
 
 def found() -> str:
@@ -38,13 +44,13 @@ def need_kube() -> None:
 
 
 def _version(command: str) -> str:
-    path = shutil.which(command)
+    path = path_of(command)
     if path is None:
         return "missing"
     if command == "ssh-keygen":  # Has no option that prints its version; the client of the same package has.
         path = shutil.which("ssh") or path
-    arguments = ["-V"] if path.endswith("ssh") else ["--version"]
+    arguments = ["-V"] if path.endswith(("ssh", "sshd")) else ["--version"]
     done = subprocess.run([path, *arguments], capture_output=True, text=True, check=False, timeout=10)
     line = (done.stdout or done.stderr).partition("\n")[0]
     words = line.split(",")[0].split()
-    return (words[0] if command == "ssh-keygen" else words[-1]) if words else "found"
+    return (words[0] if path.endswith(("ssh", "sshd")) else words[-1]) if words else "found"
