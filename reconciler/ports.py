@@ -186,6 +186,15 @@ class Declaring(Protocol):
         ...
 
 
+@runtime_checkable
+class Rendering(Protocol):
+    """A driver whose payload is rendered: what it will resolve is more than what the files show."""
+
+    def references(self, desired: model.Desired) -> Sequence[tuple[str, str]]:
+        """Every secret that this payload will be sent with, and file:line of what names it. Pure, as `validate`."""
+        ...
+
+
 Drivers = Mapping[
     str, Callable[[], Driver]
 ]  # by kind; entry points `reconciler.targets`, secrets bound by the composition root

@@ -61,6 +61,17 @@ def check(
     return tuple(reason for reason in found if reason)
 
 
+def check_references(
+    desired: model.Desired, uses: Iterable[tuple[str, str]], rules: policy.Policy
+) -> model.ValidationResult:
+    """The same of what a payload says once it is rendered: (reference, file:line)."""
+    allowed = rules.environments.get(desired.environment)
+    if allowed is None:
+        return ()  # `check` says so.
+    found = (_judge_reference(Use(*use), allowed, desired.environment) for use in uses)
+    return tuple(reason for reason in found if reason)
+
+
 def _judge_reference(use: Use, allowed: policy.Environment, environment: str) -> model.Reason | None:
     if not _REFERENCE.fullmatch(use.text):
         fix = "write vault:mount/path#key, env:NAME or file:/path, without `.` and `..`"
@@ -112,8 +123,13 @@ def _payload_references(file: sources.File) -> Iterator[Use]:
         names = [part for part in path if isinstance(part, str)]
         if not isinstance(text, str):
             continue
-        if text.startswith("vault:") or (text.startswith(SCHEMES) and names and _SECRET_FIELD.fullmatch(names[-1])):
+        if text.startswith("vault:") or (text.startswith(SCHEMES) and _takes_secret(names)):
             yield Use(text, file.place(path))
+
+
+def _takes_secret(names: list[str]) -> bool:
+    """Whether a field with this path of names takes one; in a Secret of Kubernetes each does, whatever it is called."""
+    return bool(names) and (_SECRET_FIELD.fullmatch(names[-1]) is not None or "stringData" in names[:-1])
 
 
 # --- hosts ----------------------------------------------------------------------------------------------------------

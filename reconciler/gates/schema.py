@@ -37,7 +37,7 @@ class SchemaGate:
             document = sources.read_document(repository, desired)
             files = {file.path: file for file in sources.read_payload(desired)}
             found += limits.check(desired, document, files.values(), rules)
-            found += self._shape(desired, document)
+            found += self._shape(desired, document, rules)
             found += _expired(desired, document, self._facilities.clock.now().date())
             found += neighbours.dependency_reasons(desired, document, outlines)
             found += neighbours.rename_reasons(desired, document, outlines)
@@ -45,7 +45,7 @@ class SchemaGate:
         outcome = model.Outcome.FAIL if found else model.Outcome.PASS
         return model.GateResult(outcome=outcome, findings=tuple(dict.fromkeys(found))[:MAX_FINDINGS])
 
-    def _shape(self, desired: model.Desired, document: sources.File) -> model.ValidationResult:
+    def _shape(self, desired: model.Desired, document: sources.File, rules: policy.Policy) -> model.ValidationResult:
         kind = self._facilities.drivers.get(desired.kind)
         if kind is None:
             known = ", ".join(sorted(self._facilities.drivers)) or "none"
@@ -64,7 +64,10 @@ class SchemaGate:
                 at = ("spec", desired.kind)
                 return strict_yaml.validation_reasons(exc, document.parts[0], document.where, at, schema=driver.schema)
             # What is taken down has no payload, and no driver needs one for that.
-            return () if desired.mode is model.Mode.ABSENT else validate(driver, desired, document)
+            found = () if desired.mode is model.Mode.ABSENT else validate(driver, desired, document)
+            if found or not isinstance(driver, ports.Rendering):
+                return found
+            return limits.check_references(desired, driver.references(desired), rules)
 
 
 def validate(driver: ports.Driver, desired: model.Desired, document: sources.File) -> model.ValidationResult:

@@ -284,6 +284,19 @@ def test_references_of_the_own_environment_pass() -> None:
     )
 
 
+def test_every_field_of_a_secrets_string_data_counts_whatever_it_is_called() -> None:
+    payload = b"kind: Secret\nmetadata: {name: env:x}\nstringData:\n  url: 'env:PROD_URL'\n"
+    made = estate(gating.target(environment="prod", connection={}) | {"targets/app/manifests/a.yaml": payload})
+    assert findings(made) == [("environment_limits", "targets/app/manifests/a.yaml:4")]
+
+
+def test_what_a_payload_refers_to_once_it_is_rendered_is_held_too() -> None:
+    """A patch may put a reference together that no field of a file holds by itself."""
+    payload = b"patches: ['- {op: add, path: /stringData/p, value: \"vault:kv/prod/root#p\"}']\n"
+    made = estate(gating.target() | {"targets/app/rendered.yaml": payload})
+    assert findings(made) == [("environment_limits", "targets/app/rendered.yaml:1")]
+
+
 # --- the gate itself --------------------------------------------------------------------------------------------------
 
 
