@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
-from support import estate, signing
-from support.catalogue import HOLD, LEDGER, NOBODY, PAYMENTS, REJECT, Offer, Offers, Table
+from support import estate
+from support.catalogue import HOLD, LEDGER, REJECT, Offer, Offers, Table
 
 case = Table()
 WHO = ("bob", *estate.ADMINS)
@@ -45,24 +43,6 @@ def a_change_under_a_policy_that_has_expired(_: estate.Estate) -> Offers:
     bank.approve(merge, *estate.SRE)
     yield Offer(bank, merge)
     yield Offer(bank, bank.change_policy({**estate.policy_spec(), "expires": "2027-03-01T00:00:00Z"}))
-
-
-@case("C68", HOLD, "emergency_scope", *NOBODY, over=("another commit", "expired", "no incident", "policies"))
-def an_emergency_beyond_its_scope(bank: estate.Estate, what: str) -> Offers:
-    """Emergency statements are not honoured by this version at all: every one of them is beyond it."""
-    files = {"policies/x.rego": b"package x"} if what == "policies" else LEDGER
-    merge = bank.merge(bank.branch(files))
-    binding = bank.binding(merge)
-    if what == "another commit":
-        binding = bank.binding(bank.merge(bank.branch(PAYMENTS)))
-    hours = 1 if what == "expired" else 30
-    fields = signing.ClaimFields(decision="emergency", expires_at=signing.ISSUED_AT + timedelta(hours=hours))
-    fields["incident"] = "" if what == "no incident" else "INC1"
-    for person in ("bob", "carol"):
-        bank.approve(merge, person, binding=binding, **fields)
-    yield Offer(bank, merge)
-    bank.approve(merge, *estate.SRE, *estate.ADMINS)
-    yield Offer(bank, merge)
 
 
 @case("C72", HOLD, "threshold")

@@ -173,15 +173,6 @@ def test_c67_a_frozen_target_stands_deferred(tmp_path: Path) -> None:
     assert not (root / "a").exists()
 
 
-def test_c69_no_emergency_is_honoured_so_no_review_is_ever_owed() -> None:
-    """The strict side of a part that this version does not have: what would open the obligation is held itself."""
-    bank = estate.Estate(estate.targets())
-    merge = bank.change(LEDGER, approvers=[])
-    bank.approve(merge, *estate.SRE, decision="emergency", incident="INC1")
-    decision = bank.judge(merge)
-    assert (decision.verdict, "emergency_scope" in estate.codes(decision)) == (HOLD, True)
-
-
 # --- clocks, leases, restarts ---
 
 

@@ -13,7 +13,7 @@ import dataclasses
 import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypedDict, Unpack
 
 import yaml
@@ -94,6 +94,28 @@ def policy_spec() -> Spec:
     }
 
 
+def emergency_spec(**fields: object) -> Spec:
+    """The same with teams that may break the glass, and that look at it afterwards; `fields` of `emergency`."""
+    spec = policy_spec()
+    spec["teams"] |= {"emergency": ["bob", "carol"], "change-board": ["dan", "erin", "frank"]}
+    review = {"within": "24h", "need": [need("change-board", 2)]}
+    asked = {"need": [need("emergency", 1)], "maxDuration": "4h", "maxPerWeek": 3, "requires": ["incident"]}
+    spec["emergency"] = {**asked, "review": review, **fields}
+    return spec
+
+
+def breaking(now: datetime = NOW, **fields: Unpack[signing.ClaimFields]) -> signing.ClaimFields:
+    """What an emergency statement says, signed an hour ago and good for another."""
+    said = signing.ClaimFields(
+        decision="emergency",
+        incident="INC1",
+        change=record.Ticket(reason="payments are down"),
+        issued_at=now - timedelta(hours=1),
+        expires_at=now + timedelta(hours=1),
+    )
+    return {**said, **fields}
+
+
 def need(team: str, count: int, level: str = "A2") -> Spec:
     return {"from": [team], "count": count, "level": level}
 
@@ -156,6 +178,7 @@ class Known(TypedDict, total=False):
     reset: datetime
     targets: Mapping[str, state.Target]
     held: Mapping[model.Oid, record.Decision]
+    emergencies: tuple[tuple[model.Oid, datetime], ...]
 
 
 @dataclass
