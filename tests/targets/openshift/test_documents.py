@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import targets
 
-from reconciler import errors, model
+from reconciler import documents, errors, model
 from reconciler.targets.openshift import document, naming, validation
 
 POD = b"""apiVersion: v1
@@ -169,3 +172,22 @@ def test_kinds_of_one_name_in_two_groups_have_two_keys() -> None:
 
     assert key("networking.k8s.io/v1") == "Ingress/b/a"
     assert key("config.openshift.io/v1") == "Ingress.config.openshift.io/b/a"
+
+
+PAGE = Path(__file__).parents[3] / "docs/reference/target.md"
+
+
+def test_every_field_is_on_the_reference_page() -> None:
+    words = {part for quoted in re.findall(r"`([^`]+)`", PAGE.read_text()) for part in re.split(r"[^A-Za-z]+", quoted)}
+    models = (document.Options, document.Connection, document.Impersonate, document.HealthRule, document.Helm)
+    named = {field.alias or name for each in models for name, field in each.model_fields.items()}
+    assert named - words == set()
+
+
+def test_the_example_of_the_reference_page_is_read() -> None:
+    (text,) = (t for t in re.findall(r"(?:^    .*\n)+", PAGE.read_text(), re.MULTILINE) if "type: openshift\n" in t)
+    head = "apiVersion: reconciler/v1\nkind: Target\nmetadata: {name: t}\n"
+    blobs = {"target.yaml": (head + textwrap.dedent(text)).encode(), "manifests/a.yaml": POD}
+    read = documents.parse_target("t", model.Oid("r"), model.sha256(b""), blobs).desired
+    assert validation.check(read) == ()
+    assert document.options(read).health[0].kind == "Widget.example.com/v1"
