@@ -145,7 +145,7 @@ def _barred(body: Body) -> Judged | None:
     seen = judged.number(body, "status", "observedGeneration", default=generation)
     if seen < generation:
         return judged.in_progress(f"its controller has seen generation {seen} of {generation}")
-    stalled = judged.conditions(body).get("Stalled")
+    stalled = judged.conditions(body, "Stalled").get("Stalled")
     return judged.failed(stalled.words) if stalled and stalled.status == "True" else None
 
 

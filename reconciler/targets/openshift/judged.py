@@ -54,7 +54,7 @@ class Condition(NamedTuple):
     reason: str = ""
     message: str = ""
     generation: int | None = None  # the one it speaks of, where it says so
-    updated: datetime | None = None  # when it was last said
+    updated: str = ""  # when it was last said, RFC 3339
 
     @property
     def words(self) -> str:
@@ -111,10 +111,12 @@ def mappings(body: JsonValue | Body, *path: str) -> tuple[Body, ...]:
     return tuple(each for each in found if isinstance(each, Mapping))
 
 
-def conditions(body: Body) -> dict[str, Condition]:
-    """By type; of two with one type the last, as servers keep them in a map by type."""
+def conditions(body: Body, *types: str) -> dict[str, Condition]:
+    """By type, or only these; of two with one type the last, as servers keep them in a map by type."""
     found: dict[str, Condition] = {}
     for each in mappings(body, "status", "conditions"):
+        if types and text(each, "type") not in types:
+            continue
         generation = number(each, "observedGeneration", default=-1)
         found[text(each, "type")] = Condition(
             type=text(each, "type"),
@@ -122,15 +124,15 @@ def conditions(body: Body) -> dict[str, Condition]:
             reason=text(each, "reason"),
             message=text(each, "message"),
             generation=None if generation < 0 else generation,
-            updated=moment(each, "lastUpdateTime") or moment(each, "lastTransitionTime"),
+            updated=text(each, "lastUpdateTime") or text(each, "lastTransitionTime"),
         )
     return found
 
 
-def moment(body: JsonValue | Body, *path: str) -> datetime | None:
+def moment(written: str) -> datetime | None:
     """An RFC 3339 time as servers write it; None for anything else."""
     try:
-        found = datetime.fromisoformat(text(body, *path))
+        found = datetime.fromisoformat(written)
     except ValueError:
         return None
     return found if found.tzinfo else found.replace(tzinfo=UTC)
@@ -144,5 +146,7 @@ def group(body: Body) -> str:
 
 def declared(body: Body) -> datetime | None:
     """When somebody last wrote what the object should be: the newest entry of its managed fields that is of no subresource."""
-    written = (moment(e, "time") for e in mappings(body, "metadata", "managedFields") if not text(e, "subresource"))
+    written = (
+        moment(text(e, "time")) for e in mappings(body, "metadata", "managedFields") if not text(e, "subresource")
+    )
     return max((at for at in written if at), default=None)

@@ -171,13 +171,13 @@ def _terminated(body: Body) -> str:
 
 
 def _began(body: Body) -> datetime | None:
-    return judged.moment(body, "metadata", "creationTimestamp")
+    return judged.moment(judged.text(body, "metadata", "creationTimestamp"))
 
 
 def _since(body: Body, now: datetime) -> datetime:
     """When the pod began not to be ready: a pod that ran for a year gets the grace of a new one."""
     moments = [
-        judged.moment(each, "lastTransitionTime")
+        judged.moment(judged.text(each, "lastTransitionTime"))
         for each in judged.mappings(body, "status", "conditions")
         if judged.text(each, "type") in {"Ready", "PodScheduled"} and judged.text(each, "status") != "True"
     ]
@@ -215,8 +215,8 @@ def _outdated(said: judged.Condition, body: Body) -> bool:
     A Deployment that goes back to its last template keeps `ProgressDeadlineExceeded` until the last bad pod is gone, though its
     controller has seen the new generation: it clears the condition on progress, and a way back may make none.
     """
-    written = judged.declared(body)
-    return written is not None and said.updated is not None and written >= said.updated
+    written, updated = judged.declared(body), judged.moment(said.updated)
+    return written is not None and updated is not None and written >= updated
 
 
 def _available(body: Body) -> Judged:
