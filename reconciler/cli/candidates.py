@@ -12,7 +12,7 @@ from reconciler.git import repository
 
 _PARENTS = 2
 _LOOKED_BACK = 500  # merges
-_TAKEN_BACK = {"rejected", "approval_revoked"}
+_TAKEN_BACK = {"rejected", "approval_revoked", "emergency_scope"}  # An emergency has ended when it is reviewed.
 
 
 @dataclass(frozen=True)

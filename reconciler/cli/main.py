@@ -30,7 +30,8 @@ COMMANDS = {
     "run": _Place("running", "Run the daemon."),
     "once": _Place("running", "Make one full pass; exit with what it found."),
     "get": _Place(
-        "reading", "List targets, revisions, deployments, gates, drift, freezes, approvals; show the status."
+        "reading",
+        "List targets, revisions, deployments, gates, drift, freezes, obligations, approvals; show the status.",
     ),
     "diff": _Place("reading", "Look at a target now: wanted against live."),
     "history": _Place("reading", "Everything that happened to a target."),
@@ -39,6 +40,10 @@ COMMANDS = {
     "plan": _Place("planning", "What merging a head would write."),
     "gates": _Place("planning", "Run the gates on a head."),
     "approve": _Place("approving", "Read a change, then sign an approval of it."),
+    "emergency": _Place(
+        "emergencies", "Break the glass: let a head in without the usual approvals, reviewed afterwards."
+    ),
+    "review": _Place("reviews", "Look at what an emergency let in, then sign that you did."),
     "merge": _Place("merging", "Make the signed merge of a head."),
     "recover": _Place("recovering", "Prepare the merge that gets a blocked history going again."),
     "suspend": _Place("operating", "Leave a target alone until it is resumed."),

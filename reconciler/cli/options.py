@@ -31,4 +31,7 @@ KeyOption = Annotated[
 ]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why; it is recorded.")]
 PushOption = Annotated[bool, typer.Option("--push", help="Push the result to the remote.")]
+FileOption = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Write the envelope to this file, not to a ref.")
+]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]

@@ -78,6 +78,18 @@ def get_freezes(config_file: options.ConfigOption = None, output: options.Output
     return exit_codes.FINE
 
 
+@get.command("obligations")
+def get_obligations(
+    *,
+    everything: Annotated[bool, typer.Option("--all", help="Those that are closed, too.")] = False,
+    config_file: options.ConfigOption = None,
+    output: options.OutputOption = options.Output.TABLE,
+) -> int:
+    """Emergencies that have to be reviewed, and targets that went back while Git says otherwise."""
+    printing.emit(_ask(config_file, "/obligations", all="true" if everything else ""), output, _obligations)
+    return exit_codes.FINE
+
+
 @get.command("status")
 def get_status(config_file: options.ConfigOption = None, output: options.OutputOption = options.Output.TABLE) -> int:
     """The installation as a whole."""
@@ -238,6 +250,15 @@ _drift = _table(
 _freezes = _table(
     ["TYPE", "ID", "ENVIRONMENTS", "DEFERRING", "UNTIL", "WAITING"],
     lambda f: [_text(f.get(name)) for name in ("type", "id", "environments", "deferring", "until", "waiting")],
+)
+
+_obligations = _table(
+    ["KIND", "STATE", "REVISION", "TARGET", "ENVIRONMENTS", "INCIDENT", "BY", "NEEDS", "DUE", "WAITING"],
+    lambda o: [
+        *(_text(o.get(name)) for name in ("kind", "state")),
+        _short(o.get("revision")),
+        *(_text(o.get(name)) for name in ("target", "environments", "incident", "people", "need", "due", "waiting")),
+    ],
 )
 
 _history = _table(

@@ -89,6 +89,11 @@ def show(document: printing.Document) -> None:
     for each in printing.items(document):
         for reason in reading.listed(each.get("reasons")):
             printing.out(f"{printing.short(each.get('revision'))} {printing.reason(reason)}")
+        if isinstance(broken := each.get("emergency"), dict):
+            who, incident, until = (printing.text(broken.get(name)) for name in ("people", "incident", "until"))
+            printing.out(
+                f"{printing.short(each.get('revision'))} emergency: {incident} by {who}, until {until}; owes a review"
+            )
 
 
 def _judge(here: clone.Clone, head: str, tip: str, after: str) -> tuple[record.Decision, ...]:

@@ -19,6 +19,7 @@ from reconciler.admission import admit
 from reconciler.audit import record, state
 from reconciler.convergence import deciding
 from reconciler.daemon import application, core, turns, watching
+from reconciler.views import obligations
 
 logger = structlog.get_logger()
 
@@ -51,6 +52,7 @@ class Daemon:
         self._started = False
         self._turns = turns.Turns(self._turn)
         self._watch = watching.Watch(self._turns.wake, app.watched_paths)
+        self._overdue: set[model.Oid] = set()  # the reviews that were told to be late
         app.core.audit.subscribe(self._heard)
         app.wake = self._turns.wake
         app.core.patience = admit.Patience()
@@ -77,6 +79,8 @@ class Daemon:
         with structlog.contextvars.bound_contextvars(turn=name), self._app.timed(name):
             move, in_s = self._core.turn(name)
         _say(name, move)
+        if name == "watch":
+            self._remind()
         heard = silent and not self._core.is_silent(self._app.clock.now())
         if name == "watch" and (
             heard or not self._started
@@ -86,6 +90,14 @@ class Daemon:
                 if each != "watch":
                     self._turns.wake(each)
         return in_s
+
+    def _remind(self) -> None:
+        """A review that is late is told once in each life of the daemon; time alone makes it so, and no record."""
+        now = self._app.clock.now()
+        for revision, owed in self._core.audit.state.reviews.items():
+            if obligations.is_overdue(owed, now) and revision not in self._overdue:
+                self._overdue.add(revision)
+                logger.error("the review of an emergency is overdue", needs=list(owed.need), **_owed(owed))
 
     def _heard(self, entry: record.Record, after: state.State) -> None:
         for name in core.due(entry, after):
@@ -192,10 +204,21 @@ def _tell(event: record.Event) -> None:
             logger.warning("stands", target=event.target, code=event.code, why=_why(event.reasons))
         case record.Operator():
             logger.info("asked for", verb=event.verb, target=event.target, actor=event.actor, reason=event.reason)
+        case record.Obligation():
+            note = logger.warning if event.change == "opened" else logger.info
+            note("obligation", change=event.change, kind=event.kind, **_owed(event))
         case record.Halt():
             logger.critical("halted", codes=list(event.codes))
         case _:
             pass
+
+
+def _owed(event: record.Obligation) -> dict[str, object]:
+    due = model.print_time(event.due) if event.due else ""
+    told = {"revision": event.revision, "target": event.target, "incident": event.incident, "due": due}
+    return {name: text for name, text in told.items() if text} | (
+        {"people": list(event.people)} if event.people else {}
+    )
 
 
 def _why(reasons: Sequence[model.Reason]) -> list[str]:

@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 from reconciler import errors, model, redact
 from reconciler.admission import policy
 from reconciler.audit import record, state
-from reconciler.views import status, targets
+from reconciler.views import obligations, status, targets
 
 _GATE_BUCKETS_S = (0.01, 0.05, 0.1, 0.5, 1, 5, 15, 30, 60, 90, 120)
 _TURN_BUCKETS_S = (0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300)
@@ -34,6 +34,7 @@ class Metrics:
         self._registry.register(_Gauges(known, live, facts, now))
         self._registry.register(_Expiries(rules))
         self._decisions = self._counter("decisions", "Verdicts on merges, recorded when new or changed.", "verdict")
+        self._emergencies = self._counter("emergencies", "Merges that were accepted because the glass was broken.")
         self._deployments = self._counter("deployments", "Deployments that closed.", "cause", "outcome")
         self._operations = self._counter("operations", "What operators asked for.", "verb")
         self._gates = self._histogram("gate", "Run time of a check.", _GATE_BUCKETS_S, "check", "outcome")
@@ -44,6 +45,8 @@ class Metrics:
         match entry.event:
             case record.Decision() as event:
                 self._decisions.labels(event.verdict.value).inc()
+                if event.emergency is not None:
+                    self._emergencies.inc()
             case record.Outcome() as event:
                 self._deployments.labels(_cause(event, after), event.closed.value).inc()
             case record.Operator() as event:
@@ -90,6 +93,7 @@ class _Gauges(Collector):
         rows = targets.targets(known, self._live(), watching=facts.watching).items
         yield from _of_installation(known, facts, now)
         yield from _of_targets(rows, now)
+        yield from _of_obligations(known, now)
 
 
 class _Expiries(Collector):
@@ -135,6 +139,16 @@ def _of_installation(known: state.State, facts: status.Facts, now: datetime) -> 
     for code in known.halted:
         halted.add_metric([code], 1)
     yield halted
+
+
+def _of_obligations(known: state.State, now: datetime) -> Iterator[GaugeMetricFamily]:
+    owed = obligations.owed(known)
+    counted = GaugeMetricFamily("reconciler_obligations_open", "What is owed, by kind.", labels=["kind"])
+    for kind in ("review", "agree"):
+        counted.add_metric([kind], sum(each.kind == kind for each in owed))
+    yield counted
+    late = sum(obligations.is_overdue(each, now) for each in owed)
+    yield _gauge("obligations_overdue", "Reviews of emergencies that ordinary changes wait for.", late)
 
 
 def _of_targets(rows: tuple[targets.Target, ...], now: datetime) -> Iterator[GaugeMetricFamily]:

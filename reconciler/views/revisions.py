@@ -28,6 +28,16 @@ class Rule(document.Row):
     got: tuple[str, ...]
 
 
+class Emergency(document.Row):
+    """The glass was broken for it: what that stood in for, and until when freezes and windows did not matter."""
+
+    people: tuple[str, ...]
+    incident: str
+    reason: str
+    until: model.Time
+    rules: tuple[str, ...]
+
+
 class Revision(document.Row):
     revision: model.Oid | None  # null: the history halts and has no tip
     head: model.Oid | None
@@ -38,6 +48,7 @@ class Revision(document.Row):
     merged_by: str
     authors: tuple[str, ...]
     rules: tuple[Rule, ...]
+    emergency: Emergency | None
     targets: tuple[str, ...]
     gates: Gates
     ticket: str
@@ -93,10 +104,11 @@ def _revision(decision: record.Decision, gates: Gates, at: model.Time | None) ->
         verdict=decision.verdict,
         codes=tuple(dict.fromkeys(reason.code for reason in decision.reasons)),
         reasons=decision.reasons,
-        approvals=tuple(_approval(each) for each in decision.approvals),
+        approvals=tuple(_approval(each, decision.emergency) for each in decision.approvals),
         merged_by=decision.merge_signature.principal if decision.merge_signature else "",
         authors=decision.duties.authors,
         rules=tuple(Rule(id=r.id, need=r.need, got=r.got) for r in decision.rules),
+        emergency=Emergency(**dict(decision.emergency)) if decision.emergency else None,
         targets=tuple(sorted(decision.targets)),
         gates=gates,
         ticket=decision.change.ticket,
@@ -104,13 +116,14 @@ def _revision(decision: record.Decision, gates: Gates, at: model.Time | None) ->
     )
 
 
-def _approval(approval: model.Approval) -> Approval:
+def _approval(approval: model.Approval, emergency: record.Emergency | None) -> Approval:
+    broken = approval.decision == "emergency" and emergency is not None and approval.person in emergency.people
     return Approval(
         person=approval.person,
         level=approval.level,
         decision=approval.decision,
         key_id=approval.key_id,
         statement=approval.statement,
-        counts=approval.reason is None and approval.decision == "approve",
+        counts=approval.reason is None and (approval.decision == "approve" or broken),
         reason=approval.reason,
     )

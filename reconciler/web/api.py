@@ -62,6 +62,7 @@ ROUTES: tuple[Route, ...] = (
     Route("run_gates", "GET", "/gates/run", operations.run_gates, params=("head",), tcp=False),
     _read("drift", "/drift", operations.get_drift),
     _read("freezes", "/freezes", operations.get_freezes),
+    _read("obligations", "/obligations", operations.get_obligations, "all"),
     _read("plan", "/plan", operations.get_plan, "head"),
     _read("verify", "/verify", operations.get_verdicts, "head"),
     _read("audit_verify", "/audit/verify", operations.verify_log),

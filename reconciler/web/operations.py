@@ -20,6 +20,7 @@ from reconciler.views import (
     freezes,
     gates,
     history,
+    obligations,
     plans,
     revisions,
     status,
@@ -127,6 +128,16 @@ def get_drift(call: Call) -> drift.DriftList:
 def get_freezes(call: Call) -> freezes.FreezeList:
     application = call.application
     return freezes.freezes(application.rules(), application.state(), application.live(), application.now())
+
+
+def get_obligations(call: Call) -> obligations.ObligationList:
+    """`all=true`: what was owed and is no longer, too."""
+    application, asked = call.application, call.params.get("all", "false")
+    if asked not in {"true", "false"}:
+        raise errors.ConfigError("params", "true or false is expected", where="all")
+    query = audit.Query(types=frozenset({"obligation"}))
+    past = application.records(query) if asked == "true" else ()
+    return obligations.obligations(application.state(), application.now(), past)
 
 
 def run_gates(call: Call) -> gates.GateList:
