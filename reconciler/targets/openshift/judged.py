@@ -6,7 +6,7 @@ The words are kstatus's (sigs.k8s.io/cli-utils, pkg/kstatus): Current, InProgres
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -86,7 +86,7 @@ def at(body: JsonValue | Body, *path: str) -> JsonValue:
     """The value under these keys; None where there is none, or where something on the way is no mapping."""
     found: object = body
     for key in path:
-        if not isinstance(found, Mapping):
+        if not isinstance(found, dict | Mapping):  # The first is what nearly all are, and many times quicker to tell.
             return None
         found = found.get(key)
     return found  # type: ignore[return-value]  # What lies in a Body is JSON.
@@ -106,9 +106,9 @@ def number(body: JsonValue | Body, *path: str, default: int = 0) -> int:
 def mappings(body: JsonValue | Body, *path: str) -> tuple[Body, ...]:
     """The mappings in a list; what else stands in it is left out."""
     found = at(body, *path)
-    if not isinstance(found, Sequence) or isinstance(found, str):
+    if not isinstance(found, list | tuple):
         return ()
-    return tuple(each for each in found if isinstance(each, Mapping))
+    return tuple(each for each in found if isinstance(each, dict | Mapping))
 
 
 def conditions(body: Body, *types: str) -> dict[str, Condition]:
