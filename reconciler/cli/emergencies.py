@@ -13,10 +13,10 @@ from reconciler import errors, model
 from reconciler.admission import policy, statement
 from reconciler.audit import record
 from reconciler.cli import (
+    approving,
     candidates,
     changes,
     clone,
-    describing,
     durations,
     exit_codes,
     keys,
