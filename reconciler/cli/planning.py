@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import enum
 import os
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from pydantic import JsonValue
 
-from reconciler import config, documents, errors, model, ports, redact
-from reconciler.audit import record, state
-from reconciler.cli import clone, exit_codes, options, printing, reading, session, verifying
-from reconciler.convergence import clearing
-from reconciler.daemon import clock, merged, plugins, preview
+from reconciler import config, documents, errors, model, redact
+from reconciler.audit import record
+from reconciler.cli import clone, exit_codes, options, printing, reading, rehearsing, session, verifying
+from reconciler.daemon import merged, preview
 from reconciler.views import gates as gate_views
 from reconciler.views import plans
 
@@ -55,7 +53,7 @@ def plan(
 ) -> int:
     """What merging a head would write, target by target. An unmerged head is looked at over the accepted connections only."""
     where = clone.Place(place, remote, ref)
-    document = _ask("/plan", where, head, config_file)
+    document = ask("/plan", where, head, config_file)
     if document is None:
         document = _document(plans.plans(_contents(where, head or "HEAD")))
     if output is PlanOutput.MARKDOWN:
@@ -77,7 +75,7 @@ def run(
 ) -> int:
     """Run every check on the automatic merge of a head. Records nothing. Exits with 3 where one says no."""
     where = clone.Place(place, remote, ref)
-    document = _ask("/gates/run", where, head, config_file)
+    document = ask("/gates/run", where, head, config_file)
     if document is None:
         document = _document(gate_views.just_run(_run(where, head)))
     printing.emit(document, output, reading.gates_run)
@@ -87,7 +85,7 @@ def run(
     return exit_codes.FINE if set(outcomes) <= {"PASS", "WAIVED"} else exit_codes.GATE
 
 
-def _ask(path: str, where: clone.Place, head: str, config_file: Path | None) -> dict[str, JsonValue] | None:
+def ask(path: str, where: clone.Place, head: str, config_file: Path | None) -> dict[str, JsonValue] | None:
     """What the daemon answers; None where there is none, or where it cannot know this head yet."""
     found = config.find(config_file, os.environ)
     if found is None:
@@ -148,44 +146,8 @@ def readable(here: clone.Clone, head: model.Oid) -> tuple[record.Decision, merge
 
 
 def _run(where: clone.Place, head: str) -> record.Clearance:
-    with clone.opened(where) as here, tempfile.TemporaryDirectory(prefix="reconciler-gates-") as scratch:
-        decision, onto = readable(here, here.resolve(head))
-        suite = clearing.Suite(_gates(onto, Path(scratch)), clock.Threads(), clock.SystemClock())
-        try:
-            results = clearing.preview(decision, onto, _confirmed(here), suite)
-        except errors.ConfigError as exc:  # A document that nobody can read.
-            unreadable = model.GateResult(outcome=model.Outcome.FAIL, findings=(model.Reason.of(exc),), check="schema")
-            results = (unreadable.model_copy(update={"targets": tuple(sorted(decision.targets))}),)
-        clean = tuple(model.GateResult.model_validate(result.model_dump()) for result in results)
-        return record.Clearance(revision=decision.revision, results=clean, passed=clearing.passes(clean))
-
-
-def _confirmed(here: clone.Clone) -> state.State:
-    """A clone takes what stands on the watched branch for what is deployed: the gates see the change from there."""
-    targets = {}
-    for name, digest in documents.target_digests(here.repository.tree(here.base)).items():
-        stands = model.Version(revision=here.base, digest=digest)
-        targets[name] = state.Target(name=name, confirmed=stands, cleared=stands)
-    return here.known.model_copy(update={"size": 1, "targets": targets})
-
-
-class _NoSecrets:
-    """A clone has none, and no gate of content needs one."""
-
-    def resolve(self, reference: str) -> str:
-        raise errors.ConfigError("secret", "a clone resolves no secret", where=reference)
-
-
-def _gates(merged: ports.Repository, scratch: Path) -> ports.Gates:
-    def around(kind: str) -> ports.DriverFacilities:
-        # Which folders a daemon may write stands in its own configuration: it asks again.
-        return ports.DriverFacilities("clone", scratch / kind, (Path("/"),), _NoSecrets(), clock.SystemClock())
-
-    drivers: ports.Drivers = plugins.Loaded(
-        "reconciler.targets", frozenset(), lambda kind, made: lambda: made(around(kind))
-    )
-    facilities = ports.GateFacilities(merged, drivers, clock.SystemClock(), production=False)
-    return plugins.Loaded("reconciler.gates", frozenset(), lambda _, made: lambda check: made(check, facilities))
+    with clone.opened(where) as here:
+        return rehearsing.run(here, *readable(here, here.resolve(head)))
 
 
 def _document(made: plans.PlanList | gate_views.GateList) -> dict[str, JsonValue]:

@@ -99,12 +99,21 @@ class GitRepository:
         return self._history.merge_bases(one, other)
 
     def automatic_merge(self, base: model.Oid, head: model.Oid) -> model.Oid | None:
+        tree, clean = self._merge_tree(base, head)
+        return tree if clean else None
+
+    def attempted_merge(self, base: model.Oid, head: model.Oid) -> model.Oid:
+        """The tree of git's own merge, conflict markers and all where it is not clean. For what people see, never for a verdict."""
+        return self._merge_tree(base, head)[0]
+
+    def _merge_tree(self, base: model.Oid, head: model.Oid) -> tuple[model.Oid, bool]:
         for oid in (base, head):
             self.links(oid)  # So that a damaged or missing commit is named as such.
         finished = self._git.run("merge-tree", "--write-tree", "--no-messages", base, head, config=_MERGE)
         if finished.code not in {0, 1}:
             raise errors.TransientError("source_error", f"git merge-tree: {finished.complaint}")
-        return None if finished.code else process.check_oid(finished.stdout.decode().strip())
+        tree, _, _ = finished.stdout.decode(errors="surrogateescape").partition("\n")
+        return process.check_oid(tree.strip()), finished.code == 0
 
     def envelopes(self, head: model.Oid) -> tuple[bytes, ...]:
         return self._approvals.envelopes(process.check_oid(head))
