@@ -40,6 +40,7 @@ INVALID = 422
 NOT_FOUND = 404
 SERVER_ERROR = 500
 UNAVAILABLE = 503
+GATEWAY_TIMEOUT = 504
 
 _ONE_AT_A_TIME = threading.Lock()
 
@@ -229,8 +230,13 @@ def refusal(answer: Answer, what: str, *, sensitive: bool = False) -> errors.Rec
             return errors.PermanentError("invalid", text)
 
 
-def may_have_landed(answer: Answer) -> bool:
-    """Whether a write that was answered so may still have been kept: the server broke, or gave up waiting for its store."""
+def is_under_way(answer: Answer) -> bool:
+    """Whether a write that was answered so may still be kept later on: somebody gave up waiting for it."""
+    return answer.status == GATEWAY_TIMEOUT or (answer.status >= SERVER_ERROR and "timed out" in _message(answer))
+
+
+def broke(answer: Answer) -> bool:
+    """Whether the server broke over it, which may get better by itself."""
     if answer.status < SERVER_ERROR or answer.status == UNAVAILABLE:
         return False
     return not _is_schema(answer) and "webhook" not in _message(answer)

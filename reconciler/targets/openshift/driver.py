@@ -108,6 +108,7 @@ class Openshift:
         on = self._connect(wanted)
         read = self._read(wanted)
         self._check_epoch(on, wanted, permit, terms)
+        self._look_where_nobody_did(on, [step.key for step in stage.steps], read, document.options(wanted).health)
         options = document.options(wanted)
         how = writing.Stage(
             on=on,
@@ -230,6 +231,21 @@ class Openshift:
             items = tuple(proposing.foreign_item(key, item) for item in foreign)
         return _Seen(made_from, found, proposing.observation(found, want, terms), items)
 
+    def _look_where_nobody_did(
+        self, on: cluster.Cluster, keys: Sequence[model.Key], read: wants.Wants, rules: Sequence[document.HealthRule]
+    ) -> None:
+        """After a driver was made anew between a look and its write: what is marked as ours is taken for recorded."""
+        missing = [key for key in keys if key not in self._seen]
+        if not missing or self._terms is None:
+            return
+        declared = {key: read.by_key[key] for key in missing if key in read.by_key}
+        sight = seeing.see(on, declared, missing, frozenset())
+        self._places |= sight.places
+        self._keys |= {place: key for key, place in sight.places.items()}
+        marked = {k: b for k, b in sight.live.items() if b is not None and proposing.is_marked(b, self._terms)}
+        owned = {key: proposing.uid_of(body) for key, body in marked.items()}
+        self._seen |= {key: self._look_at(key, declared.get(key), owned, sight, rules) for key in sight.live}
+
     def _memory(
         self, key: model.Key, want: proposing.Want | None, live: Body | None, terms: proposing.Terms
     ) -> proposing.Memory | None:
@@ -337,7 +353,8 @@ class Openshift:
         self, on: cluster.Cluster, wanted: model.Wanted, permit: model.Permit, terms: proposing.Terms
     ) -> None:
         """Raises: PermanentError(fenced)."""
-        newest = max((_epoch(body) for _, body in on.cache.labelled(terms.target)), default=0)
+        ours = (body for _, body in on.cache.labelled(terms.target) if proposing.is_marked(body, terms))
+        newest = max(map(_epoch, ours), default=0)
         if permit.epoch < newest:
             message = f"{wanted.target}: a newer daemon writes here: epoch {newest}"
             raise errors.PermanentError("fenced", message)

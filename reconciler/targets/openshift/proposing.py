@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -44,6 +44,7 @@ class Memory(NamedTuple):
     uid: str
     fields: comparing.Fields
     values: dict[str, JsonValue]  # under those fields, secrets sealed
+    version: str = ""  # resourceVersion of that answer
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,10 @@ def uid_of(body: Mapping[str, JsonValue] | None) -> str:
     return str(metadata.get("uid", "")) if isinstance(metadata, dict) else ""
 
 
+def version_of(body: Mapping[str, Any] | None) -> str:
+    return str(body["metadata"].get("resourceVersion", "")) if body else ""
+
+
 def is_marked(live: Body, terms: Terms) -> bool:
     """Whether the object itself says that it is this target's: the label and the annotation."""
     metadata = live["metadata"]
@@ -107,7 +112,7 @@ def own_values(live: Mapping[str, JsonValue], fields: comparing.Fields, terms: T
 
 def remember(want: Want, answer: Body, terms: Terms) -> Memory:
     fields = comparing.our_fields(answer, terms.manager)
-    return Memory(want.digest, uid_of(answer), fields, own_values(answer, fields, terms))
+    return Memory(want.digest, uid_of(answer), fields, own_values(answer, fields, terms), version_of(answer))
 
 
 def recollect(want: Want, live: Body, terms: Terms) -> Memory | None:
@@ -120,7 +125,7 @@ def recollect(want: Want, live: Body, terms: Terms) -> Memory | None:
     fields = comparing.our_fields(live, terms.manager)
     if not fields or any(comparing.uncovered(want.body, fields)):
         return None
-    return Memory(want.digest, uid_of(live), fields, own_values(live, fields, terms))
+    return Memory(want.digest, uid_of(live), fields, own_values(live, fields, terms), version_of(live))
 
 
 def was_sent(want: Want, live: Body) -> bool:
@@ -152,10 +157,12 @@ def compare(found: Found, want: Want | None, terms: Terms) -> Compared:
         lost = _uncovered(found, want, live, terms)
         shown = _sides(want, live, comparing.our_fields(live, terms.manager))
         return Compared({"sha256": want.digest}, actual, lost, is_drift=was_sent(want, live), shown=shown)
-    lost = comparing.lost_fields(live, memory.fields, terms.manager)
+    is_untouched = memory.version == version_of(live)
+    lost = () if is_untouched else comparing.lost_fields(live, memory.fields, terms.manager)
     sent = memory.wanted == want.digest
     expected: JsonValue = {"sha256": comparing.digest([memory.values, True])}
-    if sent and not lost and expected == _compact(found, live, terms):
+    there = actual if found.identity is not None else _compact(found, live, terms)
+    if sent and not lost and expected == there:
         return Compared(expected, expected, is_drift=True)
     wanted = expected if sent and expected != actual else {"sha256": want.digest}
     return Compared(wanted, actual, lost, is_drift=sent, shown=_sides(want, live, memory.fields))
@@ -202,7 +209,7 @@ def _steps(found: Found, want: Want | None, compared: Compared, terms: Terms) ->
     if not action:
         return ()
     body = want.body if want else found.live or {}
-    old = "" if found.live is None else str(found.live["metadata"].get("resourceVersion", ""))
+    old = version_of(found.live)
     return (
         model.Step(
             key=found.key,
@@ -281,7 +288,27 @@ def _diff(wanted: JsonValue, actual: JsonValue) -> str:
 
 
 def _lines(value: JsonValue) -> list[str]:
-    return [] if value is None else json.dumps(value, indent=1, sort_keys=True, ensure_ascii=True).splitlines()
+    return [] if value is None else list(_printed(value, ""))
+
+
+def _printed(value: JsonValue, indent: str) -> Iterator[str]:
+    """As YAML would show it, keys in order; texts as JSON, so that no line break or control character gets through."""
+    if isinstance(value, dict):
+        for key in sorted(value):
+            yield from _entry(f"{indent}{key}:", value[key], f"{indent}  ")
+    elif isinstance(value, list):
+        for each in value:
+            yield from _entry(f"{indent}-", each, f"{indent}  ")
+    else:
+        yield f"{indent}{json.dumps(value)}"
+
+
+def _entry(head: str, value: JsonValue, indent: str) -> Iterator[str]:
+    if isinstance(value, dict | list) and value:
+        yield head
+        yield from _printed(value, indent)
+    else:
+        yield f"{head} {json.dumps(value)}"
 
 
 def _sides(want: Want, live: Body, fields: comparing.Fields) -> tuple[JsonValue, JsonValue]:
@@ -318,9 +345,14 @@ def _typed(values: Any, live: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
 
 
 def _compact(found: Found, live: Body, terms: Terms) -> JsonValue:
-    known = found.memory is not None and found.memory.uid == uid_of(live)
-    fields = found.memory.fields if found.memory and known else comparing.our_fields(live, terms.manager)
-    return {"sha256": comparing.digest([own_values(live, fields, terms), is_marked(live, terms)])}
+    memory = found.memory
+    if memory is None or memory.uid != uid_of(live):
+        values = own_values(live, comparing.our_fields(live, terms.manager), terms)
+    elif memory.version == version_of(live):
+        values = memory.values
+    else:
+        values = own_values(live, memory.fields, terms)
+    return {"sha256": comparing.digest([values, is_marked(live, terms)])}
 
 
 def _uncovered(found: Found, want: Want, live: Body, terms: Terms) -> tuple[comparing.Lost, ...]:

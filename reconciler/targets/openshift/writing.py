@@ -86,6 +86,14 @@ class _LaterError(Exception):
         self.reason = reason
 
 
+class _BrokeError(Exception):
+    """The server answered that it broke: whether the write was kept is seen by looking, for it is not under way any more."""
+
+    def __init__(self, reason: model.Reason) -> None:
+        super().__init__(reason.message)
+        self.reason = reason
+
+
 def write_stage(stage: Stage, writes: Sequence[Write]) -> list[Written]:
     """Write exactly these, each only where its `before` holds. One result for each, in their order; raises for none alone."""
     places = {write.place for write in writes}
@@ -104,7 +112,7 @@ def _write(stage: Stage, write: Write) -> Written:
         late = model.Reason(code="deadline", message=f"{step.key}: the stage ran out of time")
         return Written(model.StepResult(key=step.key, effect=model.Effect.SKIPPED, finding=late))
     try:
-        return _ACTIONS[step.action](stage, write)
+        return _until_it_holds(stage, write)
     except _MovedError:
         return Written(model.StepResult(key=step.key, effect=model.Effect.MOVED))
     except _RefusedError as exc:
@@ -119,6 +127,46 @@ def _write(stage: Stage, write: Write) -> Written:
         return Written(model.StepResult(key=step.key, effect=model.Effect.SKIPPED, finding=model.Reason.of(exc)))
     except errors.PermanentError as exc:
         return Written(model.StepResult(key=step.key, effect=model.Effect.FAILED, finding=model.Reason.of(exc)))
+
+
+def _until_it_holds(stage: Stage, write: Write) -> Written:
+    """Do it; where the server breaks over it, look what became of it, and try again a few times.
+
+    Raises: as the actions; _RefusedError with what the server said last.
+    """
+    for number in range(TRIES):
+        try:
+            return _ACTIONS[write.step.action](stage, write)
+        except _BrokeError as exc:
+            if (landed := _landed(stage, write)) is not None:
+                return landed
+            if number == TRIES - 1 or stage.left_s <= 0:
+                raise _RefusedError(exc.reason) from exc
+            stage.clock.sleep(_pause_s(number, stage))
+    raise _MovedError
+
+
+def _landed(stage: Stage, write: Write) -> Written | None:
+    """What a write that broke did all the same."""
+    found = _read(stage, write)
+    if write.step.action == "delete":
+        gone = found is None or proposing.uid_of(found) != proposing.uid_of(write.found.live)
+        return Written(model.StepResult(key=write.step.key, effect=model.Effect.CHANGED)) if gone else None
+    want = write.want
+    if want is None or found is None or want.gives_back or not proposing.was_sent(want, found):
+        return None
+    memory = proposing.recollect(want, found, stage.terms)
+    uid = proposing.uid_of(found)
+    return (
+        Written(model.StepResult(key=write.step.key, effect=model.Effect.CHANGED, identity=uid), memory)
+        if memory
+        else None
+    )
+
+
+def _pause_s(number: int, stage: Stage, at_least_s: float = 0.0) -> float:
+    pause_s = max(at_least_s, 0.1 * 2**number) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+    return float(min(pause_s, max(stage.left_s, 0.0)))
 
 
 # --- the actions --------------------------------------------------------------------------------------------------------
@@ -175,7 +223,7 @@ def _delete(stage: Stage, write: Write) -> Written:
     if live is None:  # Only the log still has it.
         if _read(stage, write) is not None:
             raise _MovedError
-        return Written(model.StepResult(key=write.step.key, effect=model.Effect.UNCHANGED))
+        return Written(model.StepResult(key=write.step.key, effect=model.Effect.CHANGED))
     answer = _on_what_was_seen(stage, write, lambda seen: _send_delete(stage, write, seen))
     if answer.status != client.NOT_FOUND:
         _await_gone(stage, write, _ok(write, answer))
@@ -305,10 +353,11 @@ def _ask(
         )
         if answer.status not in {client.THROTTLED, client.UNAVAILABLE} or stage.left_s <= 0:
             break
-        pause_s = max(answer.retry_after_s, 0.1 * 2**number) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
-        stage.clock.sleep(min(pause_s, max(stage.left_s, 0.0)))
-    if client.may_have_landed(answer):
-        raise errors.OutcomeUnknownError("unknown", f"{write.step.key}: the server answered {answer.status}")
+        stage.clock.sleep(_pause_s(number, stage, answer.retry_after_s))
+    if client.is_under_way(answer):
+        raise errors.OutcomeUnknownError("unknown", f"{write.step.key}: the server gave up waiting ({answer.status})")
+    if client.broke(answer):
+        raise _BrokeError(model.Reason.of(_refusal(write, answer)))
     return answer
 
 
@@ -335,8 +384,7 @@ def _ok(write: Write, answer: client.Answer) -> Body:
     """Raises: _RefusedError for what will not get better by itself, _LaterError for the rest."""
     if answer.is_ok:
         return answer.body
-    sensitive = write.want is not None and masking.holds_secrets(write.want.body)
-    said = client.refusal(answer, write.step.key, sensitive=sensitive)
+    said = _refusal(write, answer)
     where = write.want.source if write.want else ""
     reason = model.Reason(code=said.code, message=said.message, where=where, fix=said.fix)
     if isinstance(said, errors.TransientError) or _is_terminating_namespace(answer):
@@ -346,6 +394,12 @@ def _ok(write: Write, answer: client.Answer) -> Body:
         fix = f'replace: ["{write.step.key}"] deletes it and makes it anew'
         raise _RefusedError(reason.model_copy(update={"code": "immutable", "fix": fix}), must_replace=True)
     raise _RefusedError(reason)
+
+
+def _refusal(write: Write, answer: client.Answer) -> errors.ReconcilerError:
+    """What the server said; where it may quote a secret, only about which fields."""
+    held = write.want.body if write.want else write.found.live
+    return client.refusal(answer, write.step.key, sensitive=held is not None and masking.holds_secrets(held))
 
 
 def _is_terminating_namespace(answer: client.Answer) -> bool:
