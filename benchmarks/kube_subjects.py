@@ -19,7 +19,7 @@ from support import estate, installation, kube, running
 
 from reconciler.audit import record
 
-VARIABLE = "RECONCILER_BENCHMARK_KUBECONFIG"
+VARIABLE = "BENCHMARK_KUBECONFIG"
 TOLD = (record.Decision, record.Clearance, record.Intent, record.Applied, record.Outcome)
 TICKS = os.sysconf("SC_CLK_TCK")
 

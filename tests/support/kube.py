@@ -305,6 +305,8 @@ class ControlPlane:
             "root-ca-file": self.ca_path,
             "use-service-account-credentials": "true",
             "controllers": ",".join(CONTROLLERS),
+            "kube-api-qps": 500,  # Else a hundred Deployments wait for its own modesty.
+            "kube-api-burst": 1000,
         }
         command = [_binary("kube-controller-manager"), *(f"--{k}={v}" for k, v in options.items())]
         self._spawn("kube-controller-manager", command)
