@@ -59,6 +59,7 @@ def _things_to_try(stage: Stage) -> list[str]:
         "  reconciler trace payments-api file//status       # who let that in",
         "  date >> $DEMO/machines/payments-api/status       # a hand edit; then look at it again",
         "  reconciler audit query --type decision",
+        *_of_a_cluster(stage),
         "",
         "A change of your own, in alice's clone and with her key:",
         "",
@@ -71,4 +72,14 @@ def _things_to_try(stage: Stage) -> list[str]:
         "The daemon's own log: tail -f $DEMO/daemon/daemon.log",
         "",
         "Ctrl-C here ends it and removes everything.",
+    ]
+
+
+def _of_a_cluster(stage: Stage) -> list[str]:
+    if stage.plane is None:
+        return []
+    config = stage.plane.administrator.relative_to(stage.folder)
+    return [
+        f"  export KUBECONFIG=$DEMO/{config}         # kubectl past the daemon, in the namespace wallet",
+        "  kubectl -n wallet delete configmap wallet        # and look at it again",
     ]

@@ -23,6 +23,9 @@ def demo(
     *,
     keep: Annotated[bool, typer.Option("--keep", help="Leave it running to try things; Ctrl-C ends it.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only what was shown, a line for each scene.")] = False,
+    openshift: Annotated[
+        bool, typer.Option("--openshift", help="Instead, three scenes on a real Kubernetes control plane.")
+    ] = False,
     no_color: Annotated[bool, typer.Option("--no-color", help="As NO_COLOR=1.")] = False,
     example: Annotated[Path | None, typer.Option("--example", help="The repository to play with.")] = None,
 ) -> int:
@@ -33,7 +36,10 @@ def demo(
     teller = telling.Teller(quiet=quiet, color=not (no_color or os.environ.get("NO_COLOR")))
     with interruptions.heard():
         try:
-            with stage.folder() as folder, stage.raised(folder, example, teller, interruptions) as made:
+            with (
+                stage.folder() as folder,
+                stage.raised(folder, example, teller, interruptions, cluster=openshift) as made,
+            ):
                 _play(made, keep=keep)
         except telling.SceneFailedError as exc:
             teller.line(str(exc), "red")
@@ -52,7 +58,7 @@ def _play(made: Stage, *, keep: bool) -> None:
 
     begun = time.monotonic()
     start = opening.converge(made)
-    for title, why, play in opening.STORY:
+    for title, why, play in opening.ON_A_CLUSTER if made.plane else opening.STORY:
         with made.teller.scene(title, why):
             play(made)
     closing.sum_up(made, start, made.set_up_s + time.monotonic() - begun)

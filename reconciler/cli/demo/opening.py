@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from reconciler.cli.demo import aftermath, scenes
+from reconciler.cli.demo import aftermath, on_a_cluster, scenes
 from reconciler.cli.demo.stage import Stage
 
 
@@ -63,6 +63,24 @@ STORY = (
         "the audit log shows that it was altered",
         "An auditor must be able to trust the record more than the people who run the machine it lies on.",
         aftermath.tampered,
+    ),
+)
+
+ON_A_CLUSTER = (
+    Act(
+        "an approved merge reaches the cluster",
+        "What runs in a cluster is what enough people approved; a secret is named in Git, and is only in the cluster.",
+        on_a_cluster.land_on_it,
+    ),
+    Act(
+        "a hand edit on the cluster is put right at once",
+        "The cluster itself says when something moved: nobody waits for the next poll.",
+        on_a_cluster.put_right,
+    ),
+    Act(
+        "what Git no longer says goes, and nothing else",
+        "Only what we wrote, by name and by identity, is ever deleted.",
+        on_a_cluster.prune,
     ),
 )
 

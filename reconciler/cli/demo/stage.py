@@ -4,6 +4,7 @@ people/NAME/{id_ed25519,state/}    a key and a clone for each person
 forge.git                          the bare repository that all push to and the daemon reads
 machines/NAME                      the folders that play the machines
 daemon/                            reconciler.yaml, the log's key, state/, daemon.log
+cluster/                           a control plane and its kubeconfigs, where one is asked for
 scratch/                           temporary files of every command
 """
 
@@ -15,7 +16,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,7 +24,7 @@ from pathlib import Path
 from reconciler import errors
 from reconciler.admission import policy, signature
 from reconciler.audit import signing
-from reconciler.cli.demo import interrupting, people, shell, telling, watching
+from reconciler.cli.demo import control_plane, interrupting, people, shell, telling, watching
 
 INSTALLATION = "demo"
 EXAMPLE = Path(__file__).parents[3] / "examples" / "repo"
@@ -42,6 +43,7 @@ class Stage:
     teller: telling.Teller
     genesis: str
     set_up_s: float
+    plane: control_plane.ControlPlane | None = None
 
     def machine(self, target: str) -> Path:
         return self.folder / "machines" / target
@@ -74,15 +76,23 @@ def folder() -> Iterator[Path]:
 
 @contextmanager
 def raised(
-    place: Path, example: Path | None, teller: telling.Teller, interruptions: interrupting.Interruptions
+    place: Path,
+    example: Path | None,
+    teller: telling.Teller,
+    interruptions: interrupting.Interruptions,
+    *,
+    cluster: bool = False,
 ) -> Iterator[Stage]:
     """Set up everything but the daemon's process, which the caller starts and this ends.
 
-    Raises: SceneFailedError; ConfigError where the example is not there.
+    `cluster`: with a control plane, which targets of the environment `dev` may reach.
+    Raises: SceneFailedError; ConfigError where the example, or what a control plane needs, is not there.
     """
     begun = time.monotonic()
     example = example or EXAMPLE
     check(example)
+    if cluster:
+        control_plane.check()
     teller.called(place, "$DEMO")
     beside = place / "daemon"
     terminal = shell.Shell(shell.environment(place, beside / "reconciler.yaml"), interruptions)
@@ -96,16 +106,23 @@ def raised(
         person.make_key()
     forge = place / "forge.git"
     terminal.run(("git", "init", "--quiet", "--bare", f"--initial-branch={people.BRANCH}", str(forge)), place)
-    genesis = _found(place, example, fresh_policy(example, {**cast, _ROBOT: robot}), cast[_FOUNDER], forge)
+    approval = fresh_policy(example, {**cast, _ROBOT: robot})
+    if cluster:
+        approval = with_cluster(approval, place)
+    genesis = _found(place, example, approval, cast[_FOUNDER], forge)
     for name, person in cast.items():
         if name != _FOUNDER:
             person.make_clone(str(forge))
     _configure(beside, rules, forge, genesis, place / "machines")
     daemon = watching.Daemon(beside, terminal, interruptions)
-    try:
-        yield Stage(place, cast, daemon, terminal, teller, genesis, time.monotonic() - begun)
-    finally:
-        daemon.stop()
+    with ExitStack() as stack:
+        plane = None
+        if cluster:
+            with teller.waiting("a control plane comes up"):
+                made = control_plane.running(place / "cluster", terminal, interruptions)
+                plane = stack.enter_context(made)
+        stack.callback(daemon.stop)
+        yield Stage(place, cast, daemon, terminal, teller, genesis, time.monotonic() - begun, plane)
 
 
 def check(example: Path) -> None:
@@ -129,6 +146,20 @@ def fresh_policy(example: Path, cast: Mapping[str, people.Person]) -> bytes:
     for field, at in (("notBefore", now - timedelta(hours=1)), ("notAfter", now + _LIFETIME)):
         text = re.sub(rf'{field}: "[^"]*"', f'{field}: "{at:%Y-%m-%dT%H:%M:%SZ}"', text)
     return text.encode()
+
+
+def with_cluster(approval: bytes, place: Path) -> bytes:
+    """The policy in which `dev` may also reach loopback, and read the files that the demo keeps for it.
+
+    Raises: ConfigError where the example's policy is another than ours.
+    """
+    old = 'dev: {secrets: ["vault:kv/dev/**"], endpoints: ["*.dev.bank.example", "localhost"]}'
+    new = old.replace("/**", f'/**", "file:{place}/cluster/*", "file:{place}/daemon/*').replace(
+        '"localhost"', '"localhost", "127.0.0.1"'
+    )
+    if old.encode() not in approval:
+        raise errors.ConfigError("demo", "the example's policy has another environment `dev`", where=policy.PATH)
+    return approval.replace(old.encode(), new.encode())
 
 
 def _found(place: Path, example: Path, approval: bytes, founder: people.Person, forge: Path) -> str:
