@@ -1,0 +1,199 @@
+"""Rollouts, order and hooks under the real core, on a real control plane."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import kube as planes
+from support import kube_turns, lab
+
+from reconciler.audit import record
+from reconciler.targets.openshift import hooks, kinds
+
+Object = dict[str, Any]
+folder = kube_turns.folder
+
+
+@pytest.fixture
+def estate(kube: planes.ControlPlane, tmp_path: Path) -> Iterator[kube_turns.Estate]:
+    made = kube_turns.Estate(kube, tmp_path)
+    yield made
+    made.close()
+
+
+def thing(kind: str, namespace: str, name: str, api: str = "v1", **more: Any) -> Object:
+    metadata = {"name": name, "namespace": namespace, **more.pop("metadata", {})}
+    return {"apiVersion": api, "kind": kind, "metadata": metadata, **more}
+
+
+def deployment(namespace: str, image: str = "example.test/app:1", name: str = "web", **more: Any) -> Object:
+    pod = {"containers": [{"name": "app", "image": image}]}
+    template = {"metadata": {"labels": {"app": name}}, "spec": pod}
+    spec = {
+        "replicas": 1,
+        "progressDeadlineSeconds": 2,
+        "selector": {"matchLabels": {"app": name}},
+        "template": template,
+    }
+    return thing("Deployment", namespace, name, "apps/v1", spec=spec, **more)
+
+
+def job(namespace: str, name: str, image: str = "example.test/app:1", when: str | None = None) -> Object:
+    pod = {"restartPolicy": "Never", "containers": [{"name": "app", "image": image}]}
+    metadata = {"annotations": {hooks.HOOK: when}} if when else {}
+    return thing(
+        "Job", namespace, name, "batch/v1", metadata=metadata, spec={"backoffLimit": 0, "template": {"spec": pod}}
+    )
+
+
+def images(estate: kube_turns.Estate, namespace: str) -> list[str]:
+    found = estate.api.items(f"/apis/apps/v1/namespaces/{namespace}/deployments")
+    return [each["spec"]["template"]["spec"]["containers"][0]["image"] for each in found]
+
+
+def test_a_rollout_that_is_stuck_fails_with_its_cause_and_goes_back_by_itself(
+    estate: kube_turns.Estate, kube_namespace: str
+) -> None:
+    estate.merge("m1", folder([deployment(kube_namespace)]))
+    estate.settle()
+    assert estate.outcomes() == ["SUCCEEDED"]
+    estate.merge("m2", folder([deployment(kube_namespace, "example.test/unpullable:2")]))
+    estate.settle()
+    assert estate.outcomes() == ["SUCCEEDED", "FAILED", "SUCCEEDED"]
+    assert "image example.test/unpullable:2" in estate.reasons()
+    assert images(estate, kube_namespace) == ["example.test/app:1"]
+    assert estate.standing()[0] == "failed"
+    causes = [e.cause for e in estate.process.events(record.Intent)]
+    assert [str(cause) for cause in causes] == ["change", "change", "rollback"]
+
+
+def test_a_quota_that_lets_no_pod_in_is_the_reason_of_the_failure(
+    estate: kube_turns.Estate, kube_namespace: str
+) -> None:
+    quota = thing("ResourceQuota", kube_namespace, "tight", spec={"hard": {"pods": "0"}})
+    estate.merge("m1", folder([quota, deployment(kube_namespace)]))
+    estate.settle()
+    assert estate.outcomes() == ["FAILED", "SUCCEEDED"]
+    assert "quota tight" in estate.reasons()
+    assert images(estate, kube_namespace) == []
+
+
+def definition(plural: str) -> Object:
+    names = {"plural": plural, "singular": plural[:-1], "kind": "Gadget", "listKind": "GadgetList"}
+    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+    version = {"name": "v1", "served": True, "storage": True, "schema": schema, "subresources": {"status": {}}}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{plural}.{plural}.example.test"},
+        "spec": {"group": f"{plural}.example.test", "scope": "Namespaced", "names": names, "versions": [version]},
+    }
+
+
+def test_a_definition_and_its_objects_come_in_one_merge(estate: kube_turns.Estate, kube_namespace: str) -> None:
+    plural = planes.unique("gadget").replace("-", "") + "s"
+    gadget = thing("Gadget", kube_namespace, "a", f"{plural}.example.test/v1", spec={"size": 3})
+    rule = {"kind": f"Gadget.{plural}.example.test/v1", "current": "self.spec.size == 3"}
+    options = {"clusterKinds": ["CustomResourceDefinition"], "health": [rule]}
+    estate.merge("m1", folder([gadget, definition(plural)], options=options))
+    estate.settle()
+    assert estate.outcomes() == ["SUCCEEDED"], estate.reasons()
+    path = f"/apis/{plural}.example.test/v1/namespaces/{kube_namespace}/{plural}/a"
+    assert estate.api.get(path)["spec"] == {"size": 3}
+
+
+def test_an_object_that_nobody_can_judge_is_not_green(estate: kube_turns.Estate, kube_namespace: str) -> None:
+    plural = planes.unique("gadget").replace("-", "") + "s"
+    gadget = thing("Gadget", kube_namespace, "a", f"{plural}.example.test/v1", spec={"size": 3})
+    options = {"clusterKinds": ["CustomResourceDefinition"]}
+    estate.merge("m1", folder([gadget, definition(plural)], options=options, deadlines={"health": "4s"}))
+    estate.settle(estate.outcomes)
+    assert estate.outcomes() == ["FAILED"]
+    assert "no condition says how it is" in estate.reasons()
+
+
+def test_a_namespace_and_what_lies_in_it_come_in_one_merge(estate: kube_turns.Estate) -> None:
+    name = planes.unique("shop")
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+    content = [thing("ConfigMap", name, "a", data={"a": "b"}), deployment(name)]
+    estate.merge("m1", folder([*content, namespace], options={"clusterKinds": ["Namespace"]}))
+    estate.settle()
+    assert estate.outcomes() == ["SUCCEEDED"], estate.reasons()
+    assert images(estate, name) == ["example.test/app:1"]
+
+
+def test_hooks_run_before_and_after_and_once_for_each_content(estate: kube_turns.Estate, kube_namespace: str) -> None:
+    def files(migration: str) -> dict[str, bytes | None]:
+        before, after = job(kube_namespace, "migrate", migration, "before"), job(kube_namespace, "smoke", when="after")
+        return folder([after, deployment(kube_namespace), before])
+
+    def ran() -> list[str]:
+        found = estate.api.items(f"/apis/batch/v1/namespaces/{kube_namespace}/jobs")
+        return sorted(each["metadata"]["name"].rpartition("-")[0] for each in found)
+
+    estate.merge("m1", files("example.test/app:1"))
+    estate.settle()
+    assert estate.outcomes() == ["SUCCEEDED"], estate.reasons()
+    assert ran() == ["migrate", "smoke"]
+    written = [key.split("/")[2] for e in estate.process.events(record.Intent) for key in e.actions]
+    assert list(dict.fromkeys(name.rpartition("-")[0] or name for name in written)) == ["migrate", "web", "smoke"]
+
+    jobs = f"/apis/batch/v1/namespaces/{kube_namespace}/jobs"
+    for each in estate.api.items(jobs):  # As their TTL would, in a day.
+        estate.api.delete(f"{jobs}/{each['metadata']['name']}?propagationPolicy=Background")
+    estate.api.wait(lambda: not ran())
+    estate.settle()
+    assert ran() == []
+    assert estate.outcomes() == ["SUCCEEDED"]
+
+    estate.merge("m2", files("example.test/app:2"))
+    estate.settle()
+    assert estate.outcomes() == ["SUCCEEDED", "SUCCEEDED"], estate.reasons()
+    assert ran() == ["migrate"]
+
+
+def test_a_hook_that_fails_stops_the_change_before_the_workloads(
+    estate: kube_turns.Estate, kube_namespace: str
+) -> None:
+    estate.merge("m1", folder([deployment(kube_namespace)]))
+    estate.settle()
+    migrate = job(kube_namespace, "migrate", "example.test/crash:1", "before")
+    estate.merge("m2", folder([migrate, deployment(kube_namespace, "example.test/app:2")]))
+    estate.settle()
+    assert estate.outcomes() == ["SUCCEEDED", "FAILED", "SUCCEEDED"]
+    assert "exit code 1" in estate.reasons()
+    assert images(estate, kube_namespace) == ["example.test/app:1"]
+    assert estate.api.items(f"/apis/batch/v1/namespaces/{kube_namespace}/jobs") == []
+
+
+def test_what_depends_on_another_workload_waits_until_that_is_ready(
+    estate: kube_turns.Estate, kube_namespace: str
+) -> None:
+    database = deployment(kube_namespace, "example.test/late:1", "db")
+    database["spec"]["progressDeadlineSeconds"] = 60
+    edge = {"annotations": {kinds.DEPENDS_ON: f"Deployment/{kube_namespace}/db"}}
+    estate.merge("m1", folder([deployment(kube_namespace, name="web", metadata=edge), database]))
+    estate.settle()
+    assert estate.outcomes() == ["SUCCEEDED"], estate.reasons()
+    written = [tuple(e.actions) for e in estate.process.events(record.Intent)]
+    assert written == [(f"Deployment/{kube_namespace}/db",), (f"Deployment/{kube_namespace}/web",)]
+    web, db = (estate.api.get(f"/apis/apps/v1/namespaces/{kube_namespace}/deployments/{n}") for n in ("web", "db"))
+    ready = next(c for c in db["status"]["conditions"] if c["type"] == "Available")
+    assert web["metadata"]["creationTimestamp"] >= ready["lastTransitionTime"]
+
+
+def test_a_target_waits_for_the_cluster_that_it_depends_on(estate: kube_turns.Estate, kube_namespace: str) -> None:
+    waits = lab.folder("after", {"a": 1}, dependsOn=["t"])
+    estate.merge("m1", folder([deployment(kube_namespace, "example.test/unpullable:1")]), waits)
+    estate.settle()
+    assert estate.outcomes("t") == ["FAILED", "SUCCEEDED"]
+    assert estate.standing("after")[0] == "dependency"
+    assert estate.lab.world("after").values == {}
+    estate.merge("m2", folder([deployment(kube_namespace)]))
+    estate.settle()
+    assert (estate.outcomes("t")[-1], estate.outcomes("after")) == ("SUCCEEDED", ["SUCCEEDED"])
+    ended = [e.target for e in estate.process.events(record.Outcome)]
+    assert ended[-2:] == ["t", "after"]
