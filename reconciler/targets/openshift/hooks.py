@@ -9,8 +9,8 @@ A finished Job may go, by its TTL or by hand, without being drift. What remember
 it is seen Complete, a step writes nothing but tells the log a new identity, `UID finished DIGEST` (`memory`, `remembers`). A Job
 that vanished before it was seen to finish is made anew: it may have failed. This holds for every Job, hook or not.
 
-A hook that is no longer wanted is deleted while it has not finished; afterwards it is left to its TTL, so that the way back
-to a state does not run its hooks again. Hooks that declare none get one of a day.
+A hook that is no longer wanted is deleted while it has not finished; afterwards it is left to its TTL (`is_left`) and the log's
+memory of it stays (`is_kept`), so that the way back to a state does not run its hooks again. Hooks that declare no TTL get a day.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ PLACES: Mapping[str, int] = {"before": 250, "after": 490}
 DIGITS = 10
 TTL_S = 86_400
 MIN_TTL_S = 300  # A daemon that is being restarted must still find it.
+KEPT = " hook"
 MAX_NAME_CHARS = 63  # of a Job: its name becomes a label of its pods
 
 
@@ -92,12 +93,17 @@ def finished(live: Body) -> bool:
 
 def memory(uid: str, declared: Body) -> str:
     """The identity under which the log keeps a Job that finished."""
-    return f"{uid} finished {content(declared)}"
+    return f"{uid} finished {content(declared)}" + (KEPT if hook_of(declared) else "")
 
 
 def remembers(identity: str, declared: Body) -> bool:
     """Whether the log's identity of this key says that a Job of just this content finished."""
-    return identity.endswith(f" finished {content(declared)}")
+    return identity.removesuffix(KEPT).endswith(f" finished {content(declared)}")
+
+
+def is_kept(identity: str) -> bool:
+    """Whether this is the log's memory of a hook that finished: kept as long as its target is, though nobody declares the hook."""
+    return identity.endswith(KEPT)
 
 
 def uid_of(identity: str) -> str:

@@ -71,6 +71,9 @@ def test_the_log_remembers_that_just_this_content_finished() -> None:
     assert hooks.remembers(identity, job())
     assert not hooks.remembers(identity, job(image="app:2"))
     assert not hooks.remembers("uid-1", job())
+    assert hooks.is_kept(identity)
+    assert not hooks.is_kept(hooks.memory("uid-1", job(None)))
+    assert hooks.remembers(hooks.memory("uid-1", job(None)), job(None))
     assert hooks.uid_of(identity) == hooks.uid_of("uid-1") == "uid-1"
 
 
