@@ -62,7 +62,7 @@ def drop(
 
 
 @app.command()
-def rollback(
+def rollback(  # noqa: PLR0913 - two ways back, each with its options
     deployment: Annotated[str, typer.Argument(metavar="DEPLOYMENT", help="Its id: get deployments.")],
     *,
     pin: Annotated[bool, typer.Option("--pin", help="Act at once, on its target alone; recorded.")] = False,
@@ -74,7 +74,10 @@ def rollback(
         ),
     ],
     key: Annotated[Path | None, typer.Option("--key", help="Without --pin: your SSH key, to sign the revert.")] = None,
+    push: options.PushOption = False,
     place: options.RepositoryOption = options.HERE,
+    remote: options.RemoteOption = "origin",
+    ref: options.RefOption = "",
     config_file: options.ConfigOption = None,
     output: options.OutputOption = options.Output.TABLE,
 ) -> int:
@@ -84,7 +87,8 @@ def rollback(
         return _post(f"/deployments/{deployment}/rollback", body, config_file, output)
     from reconciler.cli import clone, reverting
 
-    return reverting.prepare(deployment, clone.Place(place), key, config_file)
+    where = clone.Place(place, remote, ref)
+    return reverting.prepare(deployment, where, key, config_file, reason=reason, push=push)
 
 
 def _post(path: str, body: dict[str, JsonValue], config_file: options.ConfigOption, output: options.Output) -> int:

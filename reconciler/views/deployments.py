@@ -17,6 +17,7 @@ class Deployment(document.Row):
     revision: model.Oid | None  # null: the snapshot that was there before the first deployment
     digest: model.Digest
     before: model.Oid | None  # what its rollback goes back to; null: that snapshot
+    before_folder: str  # under targets/, where the target had another name then; else empty
     started: model.Time
     ended: model.Time | None
     outcome: model.Closed | None  # null: still open
@@ -75,6 +76,7 @@ def _open(entry: record.Record, event: record.Intent) -> Deployment:
         revision=event.wanted.revision,
         digest=event.wanted.digest,
         before=event.before.revision,
+        before_folder=event.before.folder,
         started=entry.at,
         ended=None,
         outcome=None,

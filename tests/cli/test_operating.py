@@ -56,6 +56,37 @@ def test_a_rollback_is_prepared_as_a_signed_revert(bank: Workspace) -> None:
     assert (bank.machine / "etc/motd").read_text() == "Approved words.\n"
 
 
+def test_a_revert_that_makes_no_sense_is_told_why_and_what_to_do(bank: Workspace) -> None:
+    bank.land("more", bank.motd("More words."))
+    assert bank.there("once").code == 0
+    bank.land("even", bank.motd("Even more words."))
+    assert bank.there("once").code == 0
+    first, middle, newest = (d["id"] for d in bank.there("get", "deployments", "-o", "json").items)
+    told = ("--config", bank.daemon / "reconciler.yaml", "--key", bank.keys["alice"])
+
+    stranger = bank.here("rollback", first, *told)
+    assert (stranger.code, "--pin goes back" in stranger.err) == (2, True)
+
+    prepared = bank.here("rollback", middle, *told, "--reason", "INC7", "--push")
+    assert prepared.code == 0, prepared.err
+    assert f"takes back too: {newest}, change to" in prepared.err
+    made, ref = prepared.out.split()
+    assert workspace.git(bank.server, "rev-parse", ref) == made
+    assert "INC7" in workspace.git(bank.clone, "log", "-1", "--format=%B", made)
+
+    twice = bank.here("rollback", middle, *told)
+    assert (twice.code, "prepared already" in twice.err, "git branch -D revert-hello-" in twice.err) == (2, True, True)
+
+    name = ref.removeprefix("refs/heads/")
+    assert bank.approve(name, "bob").code == 0
+    assert bank.merge(name).code == 0
+    assert bank.there("once").code == 0
+    assert (bank.machine / "etc/motd").read_text() == "Approved words.\n"
+    workspace.git(bank.clone, "fetch", "-q")
+    nothing = bank.here("rollback", middle, *told)
+    assert (nothing.code, "already as it was before" in nothing.err) == (2, True)
+
+
 def test_a_rollback_with_pin_acts_at_once_and_says_so(bank: Workspace) -> None:
     bank.land("more", bank.motd("More words."))
     assert bank.there("once").code == 0
