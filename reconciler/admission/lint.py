@@ -226,7 +226,10 @@ def _of_review(rules: policy.Policy, terms: _Terms) -> _Found:
         able = _able(rules, slot)
         left = len(able) - min(breakers, len(able & could)) - (1 if terms.production else 0)
         if slot.count > left:
-            yield ("emergency", "review", "need"), f"{slot}: only {left} are left beside those who broke the glass"
+            yield (
+                ("emergency", "review", "need"),
+                f"{slot}: {left} left beside the author and those who broke the glass",
+            )
 
 
 def _tight(rules: policy.Policy, terms: _Terms) -> _Found:

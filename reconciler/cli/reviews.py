@@ -101,10 +101,10 @@ def missing(done: reviewing.Reviewed) -> Iterator[str]:
 
 
 def _may_review(person: str, owed: record.Obligation, rules: policy.Policy) -> None:
-    """Raises: PermanentError(self_review | excluded)."""
+    """Raises: PermanentError(excluded)."""
     if person in {*owed.people, *owed.barred}:
         message = f"{person} broke the glass, or has a part in the change, and may not review it"
-        raise errors.PermanentError("self_review", message, where=owed.revision, fix="ask somebody else")
+        raise errors.PermanentError("excluded", message, where=owed.revision, fix="ask somebody else")
     slots = rules.emergency.review.need if rules.emergency else ()
     if not any(person in rules.members(slot.among) for slot in slots):
         message = f"{person} may not review an emergency: {', '.join(map(str, slots)) or 'the policy asks nobody'}"
