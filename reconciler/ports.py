@@ -186,12 +186,27 @@ class Declaring(Protocol):
         ...
 
 
+class Rendered(NamedTuple):
+    """What becomes of a payload before it is applied, and the files that go in and need be no documents themselves."""
+
+    where: str  # of the text: what a finding's line is a line of
+    text: bytes  # YAML, several documents
+    inputs: frozenset[str]
+
+
 @runtime_checkable
 class Rendering(Protocol):
-    """A driver whose payload is rendered: what it will resolve is more than what the files show."""
+    """A driver whose payload may be rendered: what it will send is more than what the files show."""
 
     def references(self, desired: model.Desired) -> Sequence[tuple[str, str]]:
-        """Every secret that this payload will be sent with, and file:line of what names it. Pure, as `validate`."""
+        """Every secret that this payload will be sent with, and file:line of what names it. As `validate`, without secrets."""
+        ...
+
+    def rendered(self, desired: model.Desired) -> Rendered | None:
+        """What the gates judge beside the files; None where the files are applied as they are.
+
+        Raises: ConfigError where the payload cannot be rendered; TransientError where the renderer is away.
+        """
         ...
 
 

@@ -6,7 +6,8 @@ What a policy sees as `input`, one target at a time:
 
     target        name, type, environment, labels, mode, connection, dependsOn, spec (the driver's own part),
                   document (all of target.yaml)
-    files         path in the folder -> the value of each YAML or JSON file; several documents in one are an array
+    files         path in the folder -> the value of each YAML or JSON file; several documents in one are an array;
+                  `/rendered.yaml`: what kustomize or helm makes of the folder, where the target says so
     texts         path -> text of every file that is UTF-8 and at most 256 KiB; `opaque`: the paths of all others
     before        the same four of the last confirmed state, or null
     change        revision, head, policies, targets
@@ -22,7 +23,8 @@ from __future__ import annotations
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import pydantic
 from pydantic import JsonValue
@@ -65,6 +67,7 @@ class OpaGate:
                 "options", f"{check.title}: no option `{check.options[0][0]}`", fix="remove `with`"
             )
         self._profile, self._repository = check.profile, facilities.repository
+        self._drivers = facilities.drivers
 
     def check(self, change: model.Change, deadline_s: float) -> model.GateResult:
         """Raises: ConfigError(rego) when the policies cannot be trusted to say no, or the engine fails on this input."""
@@ -84,14 +87,30 @@ class OpaGate:
         return model.GateResult(outcome=outcome, findings=(_cut(denied) + warned)[:MAX_FINDINGS])
 
     def _files(self, desired: model.Desired) -> dict[str, sources.File]:
-        document = sources.read_document(self._repository, desired)
-        return {document.path: document, **{file.path: file for file in sources.read_payload(desired)}}
+        files = {file.path: file for file in self._unrendered(desired)}
+        rendered = sources.read_rendered(desired, self._drivers)
+        if rendered is None:
+            return files
+        made, inputs = rendered  # A template of a chart is no document; what comes out of it is.
+        shown = {path: replace(file, refused=None) if path in inputs else file for path, file in files.items()}
+        return {**shown, made.path: made}
+
+    def _unrendered(self, desired: model.Desired) -> Iterator[sources.File]:
+        yield sources.read_document(self._repository, desired)
+        yield from sources.read_payload(desired)
+
+    def _former_files(self, desired: model.Desired) -> dict[str, sources.File]:
+        """Of a state that was let in before: that it cannot be rendered any more must not keep what mends it out."""
+        try:
+            return self._files(desired)
+        except errors.ConfigError:
+            return {file.path: file for file in self._unrendered(desired)}
 
     def _input(self, change: model.Change, name: str, files: Mapping[str, sources.File]) -> JsonValue:
         before, asked = change.before.get(name), change.acknowledged.get(name, frozenset())
         shown = {
             **_side(change.after[name], files),
-            "before": _side(before, self._files(before)) if before else None,
+            "before": _side(before, self._former_files(before)) if before else None,
             "change": {
                 "revision": change.revision,
                 "head": change.head,

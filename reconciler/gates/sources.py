@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 
 from pydantic import JsonValue
@@ -12,6 +13,7 @@ from reconciler import documents, errors, model, ports, strict_yaml
 
 DOCUMENTS = (".yaml", ".yml", ".json")
 OPAQUE = "files/"  # Below it stand files that are delivered as they are: an application's own YAML need not be strict.
+RENDERED = "/rendered.yaml"  # A payload's own paths are relative.
 MAX_TEXT_BYTES = 1 << 18
 
 
@@ -53,6 +55,21 @@ def read_payload(desired: model.Desired) -> Iterator[File]:
     for path, blob in sorted(desired.payload.items()):
         where = f"targets/{desired.folder or desired.target}/{path}"
         yield _read(path, where, blob)
+
+
+def read_rendered(desired: model.Desired, drivers: ports.Drivers) -> tuple[File, frozenset[str]] | None:
+    """What this payload is rendered into, under a name that no file of a folder has; and what goes in. None where nothing is.
+
+    Raises: as `ports.Rendering.rendered`; ConfigError(parse).
+    """
+    kind = drivers.get(desired.kind)
+    if kind is None or desired.mode is model.Mode.ABSENT:
+        return None
+    with closing(kind()) as driver:
+        made = driver.rendered(desired) if isinstance(driver, ports.Rendering) else None
+    if made is None:
+        return None
+    return File(RENDERED, made.where, strict_yaml.parse_all(made.text, made.where), _text(made.text)), made.inputs
 
 
 def _read(path: str, where: str, blob: bytes) -> File:

@@ -50,6 +50,23 @@ def shown(made: gating.Estate, change: model.Change, monkeypatch: pytest.MonkeyP
     return seen[0]
 
 
+def test_a_policy_sees_what_a_payload_is_rendered_into(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a patch of an overlay could bring in what no file shows."""
+    made = estate(policy(RULE % '"what it sees"'), gating.target())
+    made.commit({"targets/app/template.yaml": b"a: 1\n---\nb: 2\n", "targets/app/broken.yaml": b"{{ range }}\n"})
+    seen = shown(made, made.change(), monkeypatch)
+    assert isinstance(seen["files"], dict)
+    assert seen["files"]["/rendered.yaml"] == [{"a": 1}, {"b": 2}]
+    assert "broken.yaml" not in seen["files"], "what goes into a renderer need be no document"
+
+
+def test_a_finding_in_what_is_rendered_names_its_line_there() -> None:
+    said = '{"msg": "no b", "file": "/rendered.yaml", "path": [1, "b"]}'
+    made = estate(policy(RULE % said), gating.target())
+    made.commit({"targets/app/template.yaml": b"a: 1\n---\nb: 2\n"})
+    assert [reason.where for reason in check(made).findings] == ["targets/app (rendered):3"]
+
+
 def test_a_policy_sees_the_whole_target_and_nothing_live(monkeypatch: pytest.MonkeyPatch) -> None:
     made = estate(policy(RULE % '"what it sees"'))
     since = made.commit(

@@ -76,6 +76,11 @@ class Host(memory.Memory):
         """As a driver says it that renders: here of the one file that looks rendered."""
         return (("vault:kv/prod/root#p", "targets/app/rendered.yaml:1"),) if "rendered.yaml" in desired.payload else ()
 
+    def rendered(self, desired: model.Desired) -> ports.Rendered | None:
+        """`template` is what goes in, as it comes out."""
+        text = desired.payload.get("template.yaml")
+        return ports.Rendered("targets/app (rendered)", text, frozenset({"broken.yaml"})) if text else None
+
     def close(self) -> None:
         self.closed.append("host")
 

@@ -76,6 +76,19 @@ def references(desired: model.Desired) -> tuple[Reference, ...]:
     )
 
 
+def rendered(desired: model.Desired) -> ports.Rendered | None:
+    """What the gates judge where kustomize or helm makes the objects; lines are lines of their output.
+
+    Raises: as `rendering.render`.
+    """
+    options = document.options(desired)
+    if options.render == "plain" or desired.mode is model.Mode.ABSENT:
+        return None
+    made = rendering.render(desired, options)
+    templates = frozenset(p for p in desired.payload if options.render == "helm" and p.startswith(f"{options.path}/"))
+    return ports.Rendered(f"{made.where} (rendered)", made.content, templates)
+
+
 def resolve(manifest: Manifest, secrets: ports.Secrets) -> dict[str, JsonValue]:
     """A copy to be sent, its references replaced by what they name now. Drop it after the call that sends it.
 
