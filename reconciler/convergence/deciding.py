@@ -171,7 +171,7 @@ def decide(  # noqa: C901, PLR0912 - the table of the module's docstring, a row 
         return Close(model.Closed.FAILED, opened.refused or (_reason("not_converged", "the plan is still not empty"),))
     if plan.refusals:
         return Close(model.Closed.FAILED, plan.refusals) if opened else Stand("blocked", plan.refusals)
-    if stand := _braked(wanted.state, known, brakes, cause, now=now):
+    if stand := braked(wanted.state, known, brakes, cause, now=now):
         return stand
     if opened:  # Before the first write nothing waits: what ails the target may be what this change mends.
         match planning.healthy_before(plan.stages[0], wanted.state, look):
@@ -277,9 +277,10 @@ def _gate_reasons(known: state.Target, revision: model.Oid) -> tuple[model.Reaso
     )
 
 
-def _braked(
+def braked(
     wanted: model.Wanted, known: state.Target, brakes: Brakes, cause: model.Cause, *, now: datetime
 ) -> Stand | None:
+    """Why nothing may be written now; None where it may. Asked when the move is decided, and again right before the write."""
     opens = known.open is None
     if brakes.halted:
         return Stand("halted", brakes.halted)

@@ -39,6 +39,7 @@ class Surroundings:
     read: admitted.Read
     brakes: Brakes
     recheck: Recheck
+    heard: Callable[[], object]  # what brakes rest on beside the log: equal as long as nothing new came
     clock: ports.Clock
     new_id: Callable[[], str]  # of a deployment
 
@@ -304,11 +305,16 @@ class DeploymentTarget:
         )
         evidence = (write.plan.canonical(), there.canonical())
         self._log.lease(f"target:{self.name}", for_s=2 * (wanted.deadlines.stage_s + LEASE_MARGIN_S))
+        heard = self._around.heard()
+        self._ask_again(wanted, known, write.cause)
         permit = self._log.permit(
             intent,
             evidence=evidence,
             deadline_s=wanted.deadlines.stage_s,
-            still=lambda now: (now.halted, _decisive(now.target(self.name))) == (then.halted, _decisive(known)),
+            still=lambda now: (
+                self._around.heard() == heard
+                and (now.halted, _decisive(now.target(self.name))) == (then.halted, _decisive(known))
+            ),
         )
         results = self._ask(lambda: self._driver(wanted).apply(wanted, write.stage, permit))
         if isinstance(results, model.Reason) or any(r.effect is model.Effect.UNKNOWN for r in results):
@@ -316,6 +322,16 @@ class DeploymentTarget:
         owned = _owned_by(write.stage, results)
         applied = record.Applied(deployment=intent.deployment, target=self.name, results=results, owned=owned)
         self._log.append(applied)
+
+    def _ask_again(self, wanted: model.Wanted, known: state.Target, cause: model.Cause) -> None:
+        """Right before the write, and from memory: what was said, fetched or closed while the target was looked at.
+
+        Raises: TransientError(stale).
+        """
+        brakes = self._around.brakes(wanted, known)
+        stand = deciding.braked(wanted, known, brakes, cause, now=self._around.clock.now())
+        if stand is not None:
+            raise errors.TransientError("stale", f"{self.name}: it would be {stand.code} by now")
 
     def _close(
         self, wanted: model.Wanted, known: state.Target, look: model.Look, close: deciding.Close

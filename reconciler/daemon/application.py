@@ -217,6 +217,7 @@ class Application:
             why = opened.message if isinstance(opened, model.Reason) else "signed with a key that nobody here knows"
             raise errors.ConfigError("envelope_invalid", why, fix="sign it with `reconciler approve`")
         self._mirror.keep_approval(opened.binding.head, envelope)
+        self.core.note_upload()
         self.wake("watch")
         return opened.digest
 

@@ -10,9 +10,10 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from reconciler import documents, errors, model, ports
-from reconciler.admission import admit, admitted, judging, policy, waiving, withdrawing
+from reconciler.admission import admit, admitted, codes, judging, policy, waiving, withdrawing
 from reconciler.audit import log, record, state
 from reconciler.convergence import clearing, deciding
 from reconciler.convergence import target as targets
@@ -53,6 +54,14 @@ class Fetches:
     failure: errors.ReconcilerError | None = field(default=None)
 
 
+class _Said(NamedTuple):
+    """What people said since about a change that is not yet written."""
+
+    heard: object  # when that was asked
+    said: object  # of which statements it was judged
+    reasons: model.ValidationResult
+
+
 class Core:
     """Safe for one turn of each name at a time, from any thread."""
 
@@ -75,15 +84,17 @@ class Core:
             drivers=outside.drivers,
             audit=outside.audit,
             read=self.read,
-            brakes=self._brakes,
+            brakes=self.brakes,
             recheck=self.recheck,
+            heard=self.heard,
             clock=outside.clock,
             new_id=outside.new_id,
         )
         self._targets: dict[str, targets.DeploymentTarget] = {}
         self._admitted: dict[str, tuple[object, admitted.Admitted]] = {}
-        self._said: dict[str, tuple[object, model.ValidationResult]] = {}
+        self._said: dict[str, _Said] = {}
         self._glass: dict[str, tuple[object, bool]] = {}
+        self._uploads = 0  # statements that came by another way than a fetch
         self._lock = threading.Lock()
 
     def names(self) -> tuple[str, ...]:
@@ -176,7 +187,7 @@ class Core:
             self._admitted[name] = kept
         return kept[1]
 
-    def _brakes(self, wanted: model.Wanted, known: state.Target) -> deciding.Brakes:
+    def brakes(self, wanted: model.Wanted, known: state.Target) -> deciding.Brakes:
         """From memory only: the state, the last fetch, the policy in force. No network but the target's own in its turn."""
         now = self.audit.state
         halted = tuple(
@@ -188,7 +199,7 @@ class Core:
         if isinstance(wanted, model.Snapshot) or now.tip is None:
             return deciding.Brakes(halted=halted, claimed=claimed)
         at = self.outside.clock.now()
-        reasons = list(self._silence(at))
+        reasons = [*self._silence(at), *self._rewritten(now), *self._clock_went_back(now, at)]
         calendar = self._calendar(wanted, known, at)
         if calendar:
             reasons.append(calendar[0])
@@ -207,13 +218,27 @@ class Core:
         if known.open or not known.heads or (known.confirmed and known.confirmed.digest == wanted.digest):
             return ()
         behind = tuple(seq for seq in known.decisions if seq <= known.decision)
-        question = (behind, self.fetches.last)
-        kept = self._said.get(known.name)
-        if kept is None or kept[0] != question:
-            said = (*(reason for seq in behind for reason in self._taken_back(seq)), *self._unwaived(known))
-            kept = (question, said)
-            self._said[known.name] = kept
-        return kept[1]
+        heard, kept = (behind, self.heard()), self._said.get(known.name)
+        if kept is not None and kept.heard == heard:
+            return kept.reasons
+        said = self._statements(known, behind)  # Most fetches bring nothing about it: then nothing is judged again.
+        if kept is not None and said is not None and kept.said == said:
+            kept = kept._replace(heard=heard)
+        else:
+            reasons = (*(reason for seq in behind for reason in self._taken_back(seq)), *self._unwaived(known))
+            kept = _Said(heard, said, reasons)
+        self._said[known.name] = kept
+        return kept.reasons
+
+    def _statements(self, known: state.Target, behind: tuple[int, ...]) -> object:
+        """All that is said about these merges, and what it is judged by; None where it cannot be read."""
+        heads = [head for seq, head in known.heads.items() if seq in behind]
+        try:
+            said = tuple(model.sha256(each) for head in heads for each in self.repository.envelopes(head))
+        except (errors.TransientError, errors.PermanentError):
+            return None
+        now = self.audit.state
+        return behind, said, known.clearance, now.policies, now.reset
 
     def _calendar(
         self, wanted: model.Desired, known: state.Target, at: datetime
@@ -251,7 +276,7 @@ class Core:
 
     def _is_broken(self, known: state.Target) -> bool:
         """Whether the glass is broken still: nobody took the emergency back since it was accepted."""
-        question = (known.decision, self.fetches.last)
+        question = (known.decision, self.heard())
         kept = self._glass.get(known.name)
         if kept is None or kept[0] != question:
             terms, now = self.settings.terms, self.audit.state
@@ -298,6 +323,34 @@ class Core:
         """Whether the source has not been read for so long that nothing new may begin."""
         last = self.fetches.last
         return last is None or at - last > timedelta(seconds=SILENT_POLLS * self.settings.poll_s + 30)
+
+    def heard(self) -> object:
+        """What was heard from outside the log: equal as long as nothing new came, by a fetch or by an upload."""
+        return self.fetches.last, self._uploads, self._lags()
+
+    def note_upload(self) -> None:
+        """A statement came by another way than a fetch: what was said about waiting changes is asked again."""
+        self._uploads += 1
+
+    def _lags(self) -> bool:
+        return self.patience is not None and self.patience.polls > 0
+
+    def _rewritten(self, now: state.State) -> Iterator[model.Reason]:
+        """A change does not begin where the watched branch no longer holds it; drift and rollback go on."""
+        for code in now.halted:
+            if code in judging.HISTORY:
+                message = "the history of the watched branch was rewritten: what was accepted may not be in it"
+                yield model.Reason(code=code, message=message, fix=codes.fix(code))
+        if self._lags():
+            message = "the source serves an older tip than the last accepted commit"
+            yield model.Reason(code="source_error", message=message, fix=codes.fix("rewind"))
+
+    def _clock_went_back(self, now: state.State, at: datetime) -> Iterator[model.Reason]:
+        """Freezes, windows and reviews are told by the clock: one that was set back tells them wrong."""
+        latest = next(reversed([*now.seen.values()]), at)
+        if at < latest:
+            message = f"the clock says {model.print_time(at)}, and {model.print_time(latest)} was recorded"
+            yield model.Reason(code="clock", message=message, fix=codes.fix("clock"))
 
     def _silence(self, at: datetime) -> Iterator[model.Reason]:
         """A change does not begin on old news: a denial or a revert could be waiting where we cannot read it."""

@@ -125,7 +125,7 @@ MUTANTS = {
         planning, "_budget", lambda *_: [], ("a deployment stays within its delete budget",)
     ),
     "writes_although_suspended": Mutant(
-        deciding, "_braked", lambda *_, now: None, ("a suspended target", "no change begins", "only what was accepted")
+        deciding, "braked", lambda *_, now: None, ("a suspended target", "no change begins", "only what was accepted")
     ),
 }
 
