@@ -11,11 +11,9 @@ import typer
 from reconciler import errors, model
 from reconciler.admission import judging, policy, statement, waiving
 from reconciler.audit import record
-from reconciler.cli import candidates, changes, clone, describing, exit_codes, keys, options, printing, since
-from reconciler.git import writing
+from reconciler.cli import candidates, changes, clone, describing, exit_codes, keys, options, printing, sealing, since
 
 app = typer.Typer(rich_markup_mode=None)
-_SKEW = timedelta(seconds=1)  # whole seconds in a statement: never from the future
 
 _NOUNS = {"approve": "approval", "reject": "rejection", "revoke": "revocation", "waive": "waiver"}
 
@@ -90,8 +88,8 @@ def approve(  # noqa: PLR0913 - one option for each field of a statement
         if not yes:
             typer.confirm(f"{person}: sign this {_NOUNS[decision]}?", abort=True, err=True)
         envelope = make(rules, found.judged, (key, person), wish)
-        printing.out(f"statement    {_digest(envelope, rules)}")
-        _keep(here, found.head, envelope, file, push=push)
+        printing.out(f"statement    {sealing.digest(envelope, rules)}")
+        sealing.keep(here, found.head, envelope, file, push=push)
         if file is None:
             _conclude(here, found, rules, wish)
     return exit_codes.FINE
@@ -235,30 +233,13 @@ def make(rules: policy.Policy, judged: judging.Judged, by: tuple[Path, str], wis
         change=wish.ticket,
         ack_manual_merge=wish.manual,
         issued_at=now,
-        expires_at=now + timedelta(seconds=_lifetime_s(rules, wish)) - _SKEW,
+        expires_at=now + timedelta(seconds=_lifetime_s(rules, wish)) - sealing.SKEW,
         revokes=wish.revokes,
         gate=wish.waives[0],
         rule=wish.waives[1],
         reason=wish.ticket.reason if wish.decision == "waive" else "",
     )
-    try:
-        payload = statement.make_payload(claim)
-    except ValueError as exc:
-        raise errors.ConfigError("envelope_invalid", f"the statement cannot be made: {exc}") from exc
-    envelope = statement.make_envelope(
-        payload, keys.sign(key, statement.pae(payload), rules.namespace), keys.key_id(key)
-    )
-    opened = statement.open_envelope(envelope, namespace=rules.namespace)
-    if isinstance(opened, model.Reason) or opened.binding != judged.binding:
-        why = opened.message if isinstance(opened, model.Reason) else "it binds something else"
-        raise errors.ConfigError("envelope_invalid", f"our own verifier refuses the signature: {why}", where=str(key))
-    return envelope
-
-
-def _digest(envelope: bytes, rules: policy.Policy) -> model.Digest | str:
-    """What `--revoke` takes."""
-    opened = statement.open_envelope(envelope, namespace=rules.namespace)
-    return opened.digest if isinstance(opened, statement.Statement) else "-"
+    return sealing.seal(rules, key, claim)
 
 
 def _lifetime_s(rules: policy.Policy, wish: _Wish) -> float:
@@ -292,19 +273,3 @@ def _conclude_waiver(here: clone.Clone, found: candidates.Candidate, rules: poli
         return
     for slot in waivers.open.get(wish.waives, ()):
         printing.out(f"missing      {slot.missing} of {slot.slot} for {named}; may: {', '.join(slot.may) or 'nobody'}")
-
-
-def _keep(here: clone.Clone, head: model.Oid, envelope: bytes, file: Path | None, *, push: bool) -> None:
-    if file is not None:
-        file.write_bytes(envelope)
-        printing.out(f"written      {file}")
-        return
-    ref = writing.write_approval(here.path, head, envelope)
-    printing.out(f"written      {ref}")
-    if push and here.remote:
-        writing.push_ref(here.path, here.remote, ref)
-        printing.out(f"pushed       {here.remote}")
-    elif push:
-        printing.say("kept here: this repository is the watched one")
-    elif here.remote:
-        printing.say(f"not pushed: git push {here.remote} {ref}")
