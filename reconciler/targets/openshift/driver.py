@@ -24,6 +24,7 @@ from reconciler.targets.openshift import (
     comparing,
     discovery,
     document,
+    explaining,
     health,
     judged,
     kubeconfig,
@@ -31,11 +32,14 @@ from reconciler.targets.openshift import (
     naming,
     proposing,
     seeing,
+    validation,
     wants,
     writing,
 )
 from reconciler.targets.openshift.client import Body
 
+KIND_WITHIN_S = 15.0
+KIND_POLL_S = 0.2
 ABSENT_FOR_S = 5.0  # How long the look after a write may trust what the look before it found absent.
 MAX_FINDINGS = 20
 MAX_FOREIGN = 1000
@@ -66,22 +70,23 @@ class Openshift:
         self._keys: dict[cache.Place, model.Key] = {}
         self._immutable: dict[model.Key, model.Digest] = {}  # what the server said cannot be changed into this
         self._doubtful: set[model.Key] = set()  # written with an unknown outcome: the next look asks
+        self._explainer = explaining.Explainer()
         self._absent: frozenset[cache.Place] = frozenset()
         self._absent_until = 0.0
 
     # --- the port ---
 
     def validate(self, desired: model.Desired) -> model.ValidationResult:
-        where = document.where(desired)
-        found = [r for probe in desired.probes for r in probes.validate_probe(probe, where)]
-        try:
-            options = document.options(desired)
-            document.connection(desired)
-        except errors.ConfigError as exc:
-            return (*found, model.Reason.of(exc))
-        found += [r for rule in options.health if (r := health.check_rule(rule)) is not None]
-        found += [r for key in (*desired.adopt, *options.replace) for r in _key_reasons(key, where)]
-        return (*found, *manifests.problems(desired))
+        return validation.check(desired)
+
+    def declared(self, desired: model.Desired) -> Mapping[model.Key, JsonValue]:
+        return {manifest.key: dict(manifest.body) for manifest in manifests.read(desired)}
+
+    def references(self, desired: model.Desired) -> Sequence[tuple[str, str]]:
+        return manifests.references(desired)
+
+    def rendered(self, desired: model.Desired) -> ports.Rendered | None:
+        return manifests.rendered(desired)
 
     def observe(self, wanted: model.Wanted, owned: Mapping[model.Key, str], deadline_s: float) -> model.Look:
         until = self._clock.monotonic_s() + deadline_s
@@ -108,6 +113,10 @@ class Openshift:
         on = self._connect(wanted)
         read = self._read(wanted)
         self._check_epoch(on, wanted, permit, terms)
+        declared = [read.by_key[step.key] for step in stage.steps if step.key in read.by_key]
+        self._await_kinds(
+            on, [want for want in declared if want.key not in self._places and want.key in self._seen], until
+        )
         self._look_where_nobody_did(on, [step.key for step in stage.steps], read, document.options(wanted).health)
         options = document.options(wanted)
         how = writing.Stage(
@@ -221,7 +230,7 @@ class Openshift:
             live=live,
             identity=identity,
             memory=memory,
-            health=health.judge(live, rules, now=self._clock.now()),
+            health=self._judge(key, live, rules),
             is_unproven=unproven,
             must_replace=immutable,
         )
@@ -230,6 +239,26 @@ class Openshift:
             foreign = comparing.foreign_items(live, terms.manager, want.body)
             items = tuple(proposing.foreign_item(key, item) for item in foreign)
         return _Seen(made_from, found, proposing.observation(found, want, terms), items)
+
+    def _judge(self, key: model.Key, live: Body | None, rules: Sequence[document.HealthRule]) -> judged.Judged:
+        said = health.judge(live, rules, now=self._clock.now())
+        if live is None or said.status is judged.Status.CURRENT or self._cluster is None:
+            return said
+        return self._explainer.explain(self._cluster, key, live, said, self._clock.monotonic_s())
+
+    def _await_kinds(self, on: cluster.Cluster, declared: Sequence[proposing.Want], until: float) -> None:
+        """A definition is established a moment before its kind can be found: what it brings is waited for."""
+        for want in declared:
+            named = naming.parse_key(want.key)
+            version = str(want.body.get("apiVersion", "")).rpartition("/")[2]
+            give_up = min(until, self._clock.monotonic_s() + KIND_WITHIN_S)
+            while (resource := on.discovery.find(named.group, named.kind, version)) is None:
+                if self._clock.monotonic_s() >= give_up:
+                    return
+                self._clock.sleep(KIND_POLL_S)
+                on.discovery.refresh()
+            place = cache.Place(resource, named.namespace, named.name)
+            self._places[want.key], self._keys[place] = place, want.key
 
     def _look_where_nobody_did(
         self, on: cluster.Cluster, keys: Sequence[model.Key], read: wants.Wants, rules: Sequence[document.HealthRule]
@@ -370,14 +399,6 @@ def _kept_key(path: Path) -> bytes:
             "sealing_key", "it is damaged", where=str(path), fix="remove it; secrets are sent again"
         )
     return key
-
-
-def _key_reasons(key: str, where: str) -> list[model.Reason]:
-    try:
-        naming.parse_key(model.Key(key))
-    except errors.ConfigError as exc:
-        return [model.Reason(code=exc.code, message=exc.message, where=where, fix=exc.fix)]
-    return []
 
 
 def _epoch(body: Body) -> int:

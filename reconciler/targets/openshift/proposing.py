@@ -230,7 +230,9 @@ def _action(found: Found, want: Want | None, compared: Compared) -> str:
     if want is None:
         if found.live is not None and hooks.is_left(found.live):
             return ""
-        return "delete" if found.live is not None or found.identity is not None else ""
+        if found.live is None:
+            return "delete" if found.identity is not None and not hooks.is_kept(found.identity) else ""
+        return "delete"
     if compared.wanted == compared.actual:
         return "update" if _newly_finished(found, want) else ""
     if found.live is None:

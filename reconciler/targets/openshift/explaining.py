@@ -1,0 +1,63 @@
+"""Reads what is around a workload that is not well, so that its judgement names the cause. Reads only, and never for long."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from reconciler import errors, model
+from reconciler.targets.openshift import cluster, judged, naming, reasons
+from reconciler.targets.openshift.client import Body
+
+MOST = 5  # workloads explained in one look: their causes are mostly the same
+AGAIN_S = 2.0  # A cause is read again after so long, while the workload itself does not change.
+MAX_CHILDREN = "200"
+
+
+class _Explained(NamedTuple):
+    version: str
+    until: float
+    said: judged.Judged
+
+
+class Explainer:
+    """Of one target; remembers causes for as long as a look every second would only read the same again."""
+
+    def __init__(self) -> None:
+        self._known: dict[model.Key, _Explained] = {}
+        self._left = MOST
+
+    def begin(self) -> None:
+        """A look begins."""
+        self._left = MOST
+
+    def explain(
+        self, on: cluster.Cluster, key: model.Key, body: Body, said: judged.Judged, now: float
+    ) -> judged.Judged:
+        """The same judgement with its cause, if that can be read; what cannot be read explains nothing."""
+        known, version = self._known.get(key), str(body["metadata"].get("resourceVersion", ""))
+        if known and known.version == version and now < known.until:
+            return known.said
+        selections = reasons.children_of(body)
+        if not selections or self._left <= 0:
+            return said
+        self._left -= 1
+        children: list[Body] = []
+        for each in selections:
+            children += _read(on, each)
+        explained = reasons.explain(body, said, children)
+        self._known[key] = _Explained(version, now + AGAIN_S, explained)
+        return explained
+
+
+def _read(on: cluster.Cluster, selection: reasons.Selection) -> list[Body]:
+    version = selection.api_version.rpartition("/")[2]
+    try:
+        resource = on.discovery.find(naming.group_of(selection.api_version), selection.kind, version)
+        if resource is None:
+            return []
+        query = {"limit": MAX_CHILDREN, "labelSelector": selection.labels, "fieldSelector": selection.fields}
+        path = resource.collection(selection.namespace)
+        page = on.calls.get(path, query={name: text for name, text in query.items() if text}) or {}
+    except (errors.PermanentError, errors.TransientError):
+        return []
+    return [{**each, "apiVersion": selection.api_version, "kind": selection.kind} for each in page.get("items") or ()]
