@@ -119,6 +119,8 @@ def replaceable(body: Body) -> bool:
 
 def refuse_crd_change(wanted: Body, live: Body) -> model.Reason | None:
     """Why this definition may not take the place of that one: objects of a version that it drops are still stored."""
+    if (judged.group(live), judged.text(live, "kind")) != ("apiextensions.k8s.io", "CustomResourceDefinition"):
+        return None
     stored = judged.at(live, "status", "storedVersions")
     kept = {judged.text(each, "name") for each in judged.mappings(wanted, "spec", "versions")}
     lost = [str(each) for each in stored if each not in kept] if isinstance(stored, list) else []
