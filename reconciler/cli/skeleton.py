@@ -190,7 +190,8 @@ def _person(person: Person, now: datetime) -> Iterator[str]:
     yield f"      emails: [{json.dumps(person.email)}]"
     yield "      keys:"
     yield f'        - {{id: "{person.key_id}", type: {person.kind}, public: "{person.public}",'
-    yield f'           use: [commit, approve, merge], notBefore: "{begins}", notAfter: "{ends}"}}'
+    touched = ", userPresence: true" if person.kind.startswith("sk-") else ""  # Without a touch malware could use it.
+    yield f'           use: [commit, approve, merge], notBefore: "{begins}", notAfter: "{ends}"{touched}}}'
 
 
 def _required(pin: Pin) -> str:

@@ -64,10 +64,14 @@ def git(path: Path, *command: str | Path) -> str:
 class Workspace:
     """`daemon`: the folder of reconciler.yaml; `server`: the bare repository that is watched; `clone`: a person's."""
 
-    def __init__(self, folder: Path, people: tuple[str, ...] = PEOPLE) -> None:
-        self.keys = {name: signing.Key(name).write(folder / name) for name in people}
+    def __init__(
+        self, folder: Path, people: tuple[str, ...] = PEOPLE, public: Mapping[str, Path] | None = None
+    ) -> None:
+        """`public`: the key files of those who have no private one of ours, such as a hardware key."""
+        here = public or {}
+        self.keys = {n: here[n] if n in here else signing.Key(n).write(folder / n) for n in people}
         self.daemon, self.server, self.clone = folder / "bank", folder / "server.git", folder / "clone"
-        named = [part for name in people for part in ("--person", f"{name}={folder / name}.pub")]
+        named = [part for name in people for part in ("--person", f"{name}={here.get(name, folder / f'{name}.pub')}")]
         addresses = [part for name in people for part in ("--email", f"{name}={name}@bank.example")]
         made = run("init", *named, *addresses, "--key", self.keys["alice"], self.daemon, cwd=folder)
         assert made.code == 0, made.err
