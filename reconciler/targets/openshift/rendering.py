@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import importlib.metadata
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -32,6 +33,7 @@ MAX_SAID_CHARS = 2000
 KEPT = 32  # renderings, by what went in
 PREFIX = "reconciler-render-"
 CONFINING = Path(__file__).with_name("confining.py")
+_TRACE = re.compile(r"^(goroutine |runtime stack:)", re.MULTILINE)  # of a program in Go that was out of memory
 NOWHERE = "http://127.0.0.1:9"  # RFC 863's port, on an interface that is down where the network is our own
 
 
@@ -122,7 +124,7 @@ def _arguments(options: document.Options) -> list[str]:
     values = [f"--values={path}" for path in options.helm.values]
     namespace = options.namespaces[0] if options.namespaces else "default"
     made = ["template", options.helm.release, f"./{options.path}", f"--namespace={namespace}", "--include-crds"]
-    return [*made, "--skip-tests", "--no-color", *values]
+    return [*made, "--skip-tests", *values]
 
 
 def _environment(home: Path) -> dict[str, str]:
@@ -133,6 +135,7 @@ def _environment(home: Path) -> dict[str, str]:
         "KUBECONFIG": os.devnull,
         "KUBERC": "off",
         "HELM_NO_PLUGINS": "1",
+        "NO_COLOR": "1",
         "GOMEMLIMIT": "512MiB",
         "LC_ALL": "C",
     }
@@ -149,6 +152,7 @@ def _run(binary: Path, desired: model.Desired, options: document.Options, where:
         status = _wait(command, work, _environment(home), (out, said))
         if status != 0:
             text = said.read_bytes()[:MAX_TEXT_BYTES].decode("utf-8", "replace").replace(str(work), "")
+            text, *_ = _TRACE.split(text, maxsplit=1)
             raise _failed(status, redact.line(text, limit_chars=MAX_SAID_CHARS), where)
         content = out.read_bytes()
     if len(content) > MAX_TEXT_BYTES:

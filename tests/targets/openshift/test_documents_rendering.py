@@ -259,7 +259,6 @@ def test_t06_helm_gets_an_argument_vector_of_checked_parts(helm: Path) -> None:
         "--namespace=payments",
         "--include-crds",
         "--skip-tests",
-        "--no-color",
         "--values=values/prod.yaml",
     ]
 
