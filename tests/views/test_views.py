@@ -18,6 +18,7 @@ from reconciler.views import (
     freezes,
     gates,
     history,
+    obligations,
     plans,
     revisions,
     status,
@@ -416,6 +417,59 @@ def test_a_target_that_waits_for_a_silent_source_waits_for_no_freeze() -> None:
     )
     (row,) = freezes.freezes(rules, of.state(), live, datetime(2026, 12, 24, tzinfo=UTC)).items
     assert (row.deferring, row.waiting) == (("prod",), ())
+
+
+# --- obligations ---
+
+
+def owed(**fields: object) -> record.Obligation:
+    """The review of an emergency of MERGE, due a day after it was accepted."""
+    at = datetime(2026, 11, 24, tzinfo=UTC)
+    review = {"change": "opened", "kind": "review", "revision": recorded.MERGE, "people": ("bob",), "opened": at}
+    return record.Obligation.model_validate({**review, "due": at + timedelta(days=1), "incident": "INC1", **fields})
+
+
+def test_what_is_owed_is_open_then_overdue_then_closed() -> None:
+    of = happened(recorded.GENESIS_EVENT, owed())
+    late = model.Reason(code="obligation", message="not reviewed", where=recorded.MERGE)
+    of.happen(record.Standing(target="api", code="deferred", reasons=(late,)))
+    due = datetime(2026, 11, 25, tzinfo=UTC)
+    (row,) = obligations.obligations(of.state(), due - timedelta(milliseconds=1)).items
+    assert (row.state, row.incident, row.people, row.waiting) == ("open", "INC1", ("bob",), ("api",))
+    (row,) = obligations.obligations(of.state(), due).items
+    assert row.state == "overdue"
+    of.happen(owed(change="closed", people=("dan", "erin")))
+    assert obligations.obligations(of.state(), due).items == ()
+    past = [entry for entry in of.log.records() if entry.event.type == "obligation"]
+    (row,) = obligations.obligations(of.state(), due, past).items
+    assert (row.state, row.people) == ("closed", ("dan", "erin"))
+
+
+def test_what_a_target_owes_is_never_overdue() -> None:
+    of = happened(recorded.GENESIS_EVENT, owed(kind="agree", target="api", deployment="d1", due=None, people=()))
+    (row,) = obligations.obligations(of.state(), datetime(2030, 1, 1, tzinfo=UTC)).items
+    assert (row.kind, row.state, row.target, row.deployment) == ("agree", "open", "api", "d1")
+    assert value(of, "obligations_open", kind="agree") == 1
+    assert value(of, "obligations_open", kind="review") == 0
+
+
+def test_metrics_count_overdue_reviews_and_broken_glass() -> None:
+    long_ago = datetime(2020, 1, 1, tzinfo=UTC)
+    broken = record.Emergency(people=("bob",), incident="INC1", reason="down", until=long_ago)
+    accepted = recorded.DECISION.model_copy(update={"emergency": broken})
+    of = happened(recorded.GENESIS_EVENT, accepted, owed(due=long_ago))
+    assert value(of, "obligations_overdue") == 1
+    assert value(of, "emergencies_total") == 1
+
+
+def test_a_revision_says_for_whom_the_glass_was_broken() -> None:
+    said = recorded.DECISION.approvals[0].model_copy(update={"decision": "emergency"})
+    broken = record.Emergency(people=("bob",), incident="INC1", reason="down", until=datetime(2026, 11, 24, tzinfo=UTC))
+    for emergency, counts in ((broken, True), (None, False)):
+        decision = recorded.DECISION.model_copy(update={"approvals": (said,), "emergency": emergency})
+        (row,) = revisions.judged([decision]).items
+        assert [a.counts for a in row.approvals] == [counts]
+        assert (row.emergency.incident if row.emergency else "") == ("INC1" if emergency else "")
 
 
 def test_asking_for_a_record_that_is_not_there_is_an_error() -> None:

@@ -59,6 +59,7 @@ def document(answer: problems.Answer) -> dict[str, JsonValue]:
         ("/gates", "GateList"),
         ("/drift", "DriftList"),
         ("/freezes", "FreezeList"),
+        ("/obligations", "ObligationList"),
         ("/audit", "RecordList"),
         ("/audit/0", "Record"),
         ("/audit/verify", "Verification"),
