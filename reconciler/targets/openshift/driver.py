@@ -18,6 +18,7 @@ from pydantic import BaseModel, JsonValue
 from reconciler import errors, model, ports
 from reconciler.targets import probes
 from reconciler.targets.openshift import (
+    access,
     cache,
     client,
     cluster,
@@ -26,7 +27,9 @@ from reconciler.targets.openshift import (
     document,
     explaining,
     health,
+    hooks,
     judged,
+    kinds,
     kubeconfig,
     manifests,
     naming,
@@ -49,6 +52,7 @@ class _Seen(NamedTuple):
     """One object of the last look, and what its observation was made from."""
 
     made_from: tuple[object, ...]
+    want: proposing.Want | None
     found: proposing.Found
     observation: model.Observation
     foreign: tuple[model.Observation, ...]
@@ -71,6 +75,8 @@ class Openshift:
         self._immutable: dict[model.Key, model.Digest] = {}  # what the server said cannot be changed into this
         self._doubtful: set[model.Key] = set()  # written with an unknown outcome: the next look asks
         self._explainer = explaining.Explainer()
+        self._own: frozenset[model.Key] = frozenset()  # what our own access rests on
+        self._left: frozenset[model.Key] = frozenset()  # hooks that finished and are declared no more
         self._absent: frozenset[cache.Place] = frozenset()
         self._absent_until = 0.0
 
@@ -96,12 +102,15 @@ class Openshift:
         absent = self._absent if self._clock.monotonic_s() < self._absent_until else frozenset()
         self._absent_until = 0.0
         self._ask_the_doubtful(on)
-        sight = seeing.see(on, read.by_key, owned, absent)
+        self._left = _left_hooks(wanted, read.by_key, owned)
+        sight = seeing.see(on, read.by_key, owned.keys() - self._left, absent)
+        self._own = _own_rights(on, read.by_key, sight)
         self._places, self._keys = sight.places, {place: key for key, place in sight.places.items()}
         self._absent = frozenset(place for key, place in sight.places.items() if sight.live.get(key, {}) is None)
         if self._clock.monotonic_s() >= until:
             raise errors.TransientError("deadline", f"{wanted.target}: the look took longer than {deadline_s:g} s")
         rules = document.options(wanted).health
+        self._explainer.begin()
         seen = {key: self._look_at(key, read.by_key.get(key), owned, sight, rules) for key in sorted(sight.live)}
         self._seen = seen
         self._memories = {key: memory for key, memory in self._memories.items() if key in seen}
@@ -167,6 +176,7 @@ class Openshift:
             owner=f"{installation}/{wanted.target}",
             former_owners=frozenset(f"{installation}/{name}" for name in former if name and name != wanted.target),
             sealing_key=key,
+            takes_down=wanted.mode is model.Mode.ABSENT,
         )
         return self._terms
 
@@ -222,7 +232,8 @@ class Openshift:
         memory = self._memory(key, want, live, terms)
         version = live["metadata"].get("resourceVersion") if live else None
         unproven, immutable = key in sight.unproven, want is not None and self._immutable.get(key) == want.digest
-        made_from = (proposing.uid_of(live), version, want, memory, identity, unproven, immutable, terms, rules)
+        own = key in self._own
+        made_from = (proposing.uid_of(live), version, want, memory, identity, unproven, immutable, own, terms, rules)
         if before is not None and before.made_from == made_from and before.found.health.status is judged.Status.CURRENT:
             return before
         found = proposing.Found(
@@ -233,12 +244,13 @@ class Openshift:
             health=self._judge(key, live, rules),
             is_unproven=unproven,
             must_replace=immutable,
+            is_own_access=own,
         )
         items: tuple[model.Observation, ...] = ()
-        if live is not None and want is not None and not want.gives_back:
+        if live is not None and want is not None and not want.gives_back and not want.removes_foreign:
             foreign = comparing.foreign_items(live, terms.manager, want.body)
             items = tuple(proposing.foreign_item(key, item) for item in foreign)
-        return _Seen(made_from, found, proposing.observation(found, want, terms), items)
+        return _Seen(made_from, want, found, proposing.observation(found, want, terms), items)
 
     def _judge(self, key: model.Key, live: Body | None, rules: Sequence[document.HealthRule]) -> judged.Judged:
         said = health.judge(live, rules, now=self._clock.now())
@@ -300,9 +312,10 @@ class Openshift:
         lost = [model.Observation(key=key, wanted={"unread": True}, actual=None) for key in unread if key not in seen]
         return model.Look(
             observations=(*observations, *lost),
-            foreign=(*(item for each in seen.values() for item in each.foreign), *self._foreign(seen, terms))[
-                :MAX_FOREIGN
-            ],
+            foreign=(
+                *(item for each in seen.values() for item in each.foreign),
+                *self._foreign(seen, terms),
+            )[:MAX_FOREIGN],
             fingerprint=_fingerprint(observations),
             health=_worst([state, *(each.observation.health for each in seen.values() if _counts(each))]),
             findings=(*findings, *_findings(seen)),
@@ -316,7 +329,7 @@ class Openshift:
         found = []
         for place, body in self._cluster.cache.labelled(terms.target):
             key = self._keys.get(place) or naming.key_of(body)
-            if key not in seen and proposing.is_marked(body, terms):
+            if key not in seen and key not in self._left and proposing.is_marked(body, terms):
                 found.append(proposing.foreign(key, body, terms))
         return found
 
@@ -344,7 +357,9 @@ class Openshift:
             )
             if same and proposing.own_values(body, memory.fields, terms) == memory.values:
                 now = health.judge(body, before.made_from[-1], now=self._clock.now())  # type: ignore[arg-type]
-                if now.status == before.found.health.status:
+                want = before.want
+                items = comparing.foreign_items(body, terms.manager, want.body) if want else ()
+                if now.status == before.found.health.status and len(items) == len(before.foreign):
                     return
         self._facilities.wake(self._target)
 
@@ -360,6 +375,8 @@ class Openshift:
         found = seen.found if live is None else proposing.Found(step.key, live, seen.found.identity, seen.found.memory)
         if want is None or step.action == "delete":
             return writing.Write(step, place, found)
+        if live is not None and (refused := kinds.refuse_crd_change(want.body, live)):
+            return writing.Write(step, place, found, want, finding=refused)
         if wants.is_sealed(want):
             lost = model.Reason(code="no_way_back", message=f"{step.key}: the secrets that it had are not kept")
             return writing.Write(step, place, found, want, finding=lost)
@@ -390,6 +407,23 @@ class Openshift:
 
 
 _NOWHERE = discovery.Resource("", "", "", "", is_namespaced=False)
+
+
+def _left_hooks(
+    wanted: model.Wanted, declared: Mapping[model.Key, proposing.Want], owned: Mapping[model.Key, str]
+) -> frozenset[model.Key]:
+    """Hooks that finished and are declared no more: left to their TTL, and remembered as long as the target is there."""
+    if wanted.mode is model.Mode.ABSENT:
+        return frozenset()
+    return frozenset(key for key, identity in owned.items() if key not in declared and hooks.is_kept(identity))
+
+
+def _own_rights(
+    on: cluster.Cluster, declared: Mapping[model.Key, proposing.Want], sight: seeing.Sight
+) -> frozenset[model.Key]:
+    """By what is there and by what is wanted: a right that is taken and one that is given are both ours to watch."""
+    bodies = [*(want.body for want in declared.values()), *(body for body in sight.live.values() if body is not None)]
+    return kinds.own_rights(bodies, access.names(on.address.endpoint, on.address.identity))
 
 
 def _kept_key(path: Path) -> bytes:

@@ -35,6 +35,7 @@ class Want:
     source: str = ""
     gives_back: bool = False  # what we had taken over, as it was: without our marks, and whole
     is_replaceable: bool = False  # the document lets it be deleted and made anew
+    removes_foreign: bool = False  # items that nobody declared are taken out of its lists
 
 
 class Memory(NamedTuple):
@@ -56,6 +57,7 @@ class Terms:
     owner: str  # installation/target
     former_owners: frozenset[str]
     sealing_key: bytes
+    takes_down: bool = False  # the target goes: nothing of ours stays
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class Found:
     health: judged.Judged = UNKNOWN
     is_unproven: bool = False  # its namespace or its kind is not there yet
     must_replace: bool = False  # the server said that what differs cannot be changed
+    is_own_access: bool = False  # our own rights rest on it
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,7 @@ class Compared:
     lost: tuple[comparing.Lost, ...] = ()
     is_drift: bool = False  # what was sent last is what is wanted: all that differs was ours
     shown: tuple[JsonValue, JsonValue] = (None, None)  # wanted and actual, masked: for a diff
+    foreign: tuple[comparing.ForeignItem, ...] = ()  # to be removed
 
 
 def uid_of(body: Mapping[str, JsonValue] | None) -> str:
@@ -133,6 +137,12 @@ def was_sent(want: Want, live: Body) -> bool:
     return bool((live["metadata"].get("annotations") or {}).get(comparing.APPLIED) == want.digest)
 
 
+def to_remove(live: Body, want: Want | None, terms: Terms) -> tuple[comparing.ForeignItem, ...]:
+    if want is None or want.gives_back or not want.removes_foreign:
+        return ()
+    return comparing.foreign_items(live, terms.manager, want.body)
+
+
 def canonical(found: Found, want: Want | None, terms: Terms) -> JsonValue:
     """What is there, in the form that steps name as their `before`."""
     live = found.live
@@ -140,7 +150,9 @@ def canonical(found: Found, want: Want | None, terms: Terms) -> JsonValue:
         return {"finished": hooks.content(want.body)} if want and _has_finished(found, want) else None
     if found.identity is None or (want is not None and want.gives_back):
         return _whole(live, terms)
-    return _compact(found, live, terms)
+    foreign: list[JsonValue] = [f"{each.path}/{each.name}" for each in to_remove(live, want, terms)]
+    there = _compact(found, live, terms)
+    return {**there, "foreign": foreign} if foreign else there
 
 
 def compare(found: Found, want: Want | None, terms: Terms) -> Compared:
@@ -165,7 +177,8 @@ def compare(found: Found, want: Want | None, terms: Terms) -> Compared:
     if sent and not lost and expected == there:
         return Compared(expected, expected, is_drift=True)
     wanted = expected if sent and expected != actual else {"sha256": want.digest}
-    return Compared(wanted, actual, lost, is_drift=sent, shown=_sides(want, live, memory.fields))
+    shown = _sides(want, live, memory.fields)
+    return Compared(wanted, actual, lost, is_drift=sent, shown=shown, foreign=to_remove(live, want, terms))
 
 
 def observation(found: Found, want: Want | None, terms: Terms) -> model.Observation:
@@ -205,7 +218,7 @@ def foreign_item(key: model.Key, item: comparing.ForeignItem) -> model.Observati
 
 
 def _steps(found: Found, want: Want | None, compared: Compared, terms: Terms) -> tuple[model.Step, ...]:
-    action = _action(found, want, compared)
+    action = _action(found, want, compared, terms)
     if not action:
         return ()
     body = want.body if want else found.live or {}
@@ -217,18 +230,18 @@ def _steps(found: Found, want: Want | None, compared: Compared, terms: Terms) ->
             command=_command(found, action, compared, terms),
             before=before(compared.actual),
             undo=_undo(found, action, old),
-            hazards=kinds.hazards(body, action),
+            hazards=kinds.hazards(body, action, own=found.is_own_access),
             diff=_diff(*compared.shown),
         ),
     )
 
 
-def _action(found: Found, want: Want | None, compared: Compared) -> str:
+def _action(found: Found, want: Want | None, compared: Compared, terms: Terms) -> str:
     """What has to be done; empty where nothing has, or nothing can be while it terminates."""
     if is_terminating(found.live):
         return ""
     if want is None:
-        if found.live is not None and hooks.is_left(found.live):
+        if found.live is not None and hooks.is_left(found.live) and not terms.takes_down:
             return ""
         if found.live is None:
             return "delete" if found.identity is not None and not hooks.is_kept(found.identity) else ""
@@ -261,7 +274,8 @@ def _command(found: Found, action: str, compared: Compared, terms: Terms) -> str
     text = f"apply {found.key} as {terms.manager}"
     if found.is_unproven:
         text += ", unproven until its namespace and kind are there"
-    return text + _taken(compared.lost)
+    removed = "".join(f"; removes {each.path} {each.name} of {each.manager or 'nobody'}" for each in compared.foreign)
+    return text + _taken(compared.lost) + removed
 
 
 def _taken(lost: Sequence[comparing.Lost]) -> str:
@@ -346,7 +360,7 @@ def _typed(values: Any, live: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
 # --- canonical forms ------------------------------------------------------------------------------------------------------
 
 
-def _compact(found: Found, live: Body, terms: Terms) -> JsonValue:
+def _compact(found: Found, live: Body, terms: Terms) -> dict[str, JsonValue]:
     memory = found.memory
     if memory is None or memory.uid != uid_of(live):
         values = own_values(live, comparing.our_fields(live, terms.manager), terms)

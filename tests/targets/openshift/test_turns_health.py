@@ -197,3 +197,75 @@ def test_a_target_waits_for_the_cluster_that_it_depends_on(estate: kube_turns.Es
     assert (estate.outcomes("t")[-1], estate.outcomes("after")) == ("SUCCEEDED", ["SUCCEEDED"])
     ended = [e.target for e in estate.process.events(record.Outcome)]
     assert ended[-2:] == ["t", "after"]
+
+
+def test_going_back_does_not_run_again_what_ran(estate: kube_turns.Estate, kube_namespace: str) -> None:
+    jobs = f"/apis/batch/v1/namespaces/{kube_namespace}/jobs"
+
+    def merge(revision: str, image: str) -> None:
+        migrate = job(kube_namespace, "migrate", image, "before")
+        estate.merge(revision, folder([migrate, deployment(kube_namespace, image)]))
+        estate.settle()
+
+    merge("m1", "example.test/app:1")
+    (first,) = estate.api.items(jobs)
+    merge("m2", "example.test/app:2")
+    assert len(estate.api.items(jobs)) == 2, "what finished is left to its time"
+    estate.api.delete(f"{jobs}/{first['metadata']['name']}?propagationPolicy=Background")
+    estate.api.wait(lambda: len(estate.api.items(jobs)) == 1)
+    estate.settle()
+    merge("m3", "example.test/app:1")
+    assert estate.outcomes() == ["SUCCEEDED"] * 3, estate.reasons()
+    assert images(estate, kube_namespace) == ["example.test/app:1"]
+    assert first["metadata"]["name"] not in {each["metadata"]["name"] for each in estate.api.items(jobs)}
+
+
+def test_a_target_that_is_taken_down_leaves_no_hook(estate: kube_turns.Estate, kube_namespace: str) -> None:
+    bodies = [job(kube_namespace, "migrate", when="before"), deployment(kube_namespace)]
+    estate.merge("m1", folder(bodies))
+    estate.settle()
+    acknowledge = [{"hazard": hazard, "key": "t", "reason": "CHG1"} for hazard in ("deletes_target", "delete_budget")]
+    estate.merge("m2", folder(bodies, mode="absent", acknowledge=acknowledge))
+    estate.settle()
+    assert estate.outcomes() == ["SUCCEEDED", "SUCCEEDED"], estate.reasons()
+    assert estate.api.items(f"/apis/batch/v1/namespaces/{kube_namespace}/jobs") == []
+
+
+def test_a_version_that_objects_are_stored_in_is_not_removed(estate: kube_turns.Estate) -> None:
+    plural = planes.unique("gadget").replace("-", "") + "s"
+    options = {"clusterKinds": ["CustomResourceDefinition"]}
+    estate.merge("m1", folder([definition(plural)], options=options))
+    estate.settle()
+    newer = definition(plural)
+    newer["spec"]["versions"][0]["name"] = "v2"
+    estate.merge("m2", folder([newer], options=options))
+    estate.settle()
+    assert estate.outcomes()[:2] == ["SUCCEEDED", "FAILED"]
+    assert "crd_version" in estate.reasons()
+    assert "objects are stored as v1" in estate.reasons()
+
+
+def binding(namespace: str, role: str) -> Object:
+    group = "rbac.authorization.k8s.io"
+    reference = {"apiGroup": group, "kind": "ClusterRole", "name": role}
+    subjects = [{"apiGroup": group, "kind": "User", "name": "deployer"}]
+    return thing("RoleBinding", namespace, "ours", f"{group}/v1", roleRef=reference, subjects=subjects)
+
+
+def test_a_change_of_what_our_own_access_rests_on_has_to_be_meant(
+    estate: kube_turns.Estate, kube_namespace: str
+) -> None:
+    ours = binding(kube_namespace, "edit")
+    keep = thing("ConfigMap", kube_namespace, "keep", data={"a": "b"})
+    estate.merge("m1", folder([ours, keep]))
+    estate.settle()
+    assert estate.outcomes() == ["SUCCEEDED"], "to be given a right takes nothing away"
+    estate.merge("m2", folder([keep]))
+    estate.settle()
+    assert estate.standing()[0] == "blocked"
+    assert "own_access" in estate.standing()[1]
+    assert estate.find(ours)
+    acknowledge = [{"hazard": "own_access", "key": f"RoleBinding/{kube_namespace}/ours", "reason": "CHG1"}]
+    estate.merge("m3", folder([keep], acknowledge=acknowledge))
+    estate.settle()
+    assert estate.find(ours) is None
