@@ -25,6 +25,7 @@ from reconciler import errors, model, ports, strict_yaml
 _Line = TypeVar("_Line")
 _Value = TypeVar("_Value")
 
+LINK, REGULAR = "120000", frozenset({"100644", "100755"})
 API_VERSION = "reconciler/v1"
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _NAME = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
@@ -38,6 +39,14 @@ def content_digest(tree: model.Tree) -> model.Digest:
 
 def folder(tree: model.Tree, path: bytes) -> model.Tree:
     return {p: entry for p, entry in tree.items() if p.startswith(path + b"/")}
+
+
+def link_target(path: bytes, text: bytes) -> bytes | None:
+    """Where a symbolic link at this path leads, lexically: beside it or below; None for anything else that a link may say."""
+    segments = text.split(b"/")
+    if any(segment in {b"", b".", b".."} or b"\0" in segment for segment in segments):
+        return None
+    return path.rpartition(b"/")[0] + b"/" + text
 
 
 class _Folders:
@@ -126,8 +135,25 @@ def read_target(
     if actual is None:
         return None
     root = f"targets/{name}/"
-    blobs = {path.decode()[len(root) :]: repository.read(e.oid) for path, e in _target_files(tree, name).items()}
+    files = _target_files(tree, name)
+    blobs = {path.decode()[len(root) :]: _content(repository, files, path) for path in files}
     return parse_target(name, revision, actual, blobs)
+
+
+def _content(repository: ports.Repository, files: model.Tree, path: bytes) -> bytes:
+    """Of a symbolic link that of its file, which the folder's digest holds too: a driver and a gate see two files.
+
+    Raises: ConfigError(symlink) for one that leads to no file of this folder, which admission lets nowhere.
+    """
+    entry = files[path]
+    if entry.mode != LINK:
+        return repository.read(entry.oid)
+    to = link_target(path, repository.read(entry.oid))
+    found = files.get(to) if to else None
+    if found is None or found.mode not in REGULAR:
+        where = path.decode(errors="backslashreplace")
+        raise errors.ConfigError("symlink", "a link that leads to no file of this target's folder", where=where)
+    return repository.read(found.oid)
 
 
 def _seconds(text: object) -> float:

@@ -223,7 +223,10 @@ def _check_genesis(repository: ports.Repository, pin: Pin, clock: ports.Clock) -
         blob, source_id=pin.source_id, source_ref=pin.source_ref, now=clock.now(), production=pin.production
     ).errors
     if not found:
-        found = tree.look_at({}, whole, whole, max_files=policy.parse_policy(blob).defaults.max_files)
+        limits = policy.parse_policy(blob).defaults
+        links = limits.symlinks == "allow"
+        found = tree.look_at({}, whole, whole, max_files=limits.max_files, links=links)
+        found += tree.look_at_links(whole, (b"targets",), repository.read) if links else ()
     if found:
         message = "; ".join(reason.message for reason in found[:10])
         raise errors.ConfigError(found[0].code, message, where=found[0].where, fix=found[0].fix)

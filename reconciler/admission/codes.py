@@ -139,7 +139,12 @@ TABLE = (
         "take it out of the branch",
     ),
     Code("tree_mode", "form", "A file mode other than 100644 and 100755.", "git update-index --chmod"),
-    Code("symlink", "form", "A symbolic link.", "put the file itself there"),
+    Code(
+        "symlink",
+        "form",
+        "A symbolic link where the policy allows none, or one that leads to no file of its own target's folder.",
+        "put the file itself there",
+    ),
     Code("gitlink", "form", "A submodule, or a file that lists submodules.", "put the files themselves there"),
     Code("lfs", "form", "A pointer to a large file instead of the file.", "git lfs untrack, and commit the file"),
     Code(

@@ -49,7 +49,8 @@ class Case:
 
     def judge(self, rules: policy.Policy) -> brought.Judge:
         """What signatures of commits are held against."""
-        return brought.Judge(rules, self.observed, self.terms.openpgp)
+        unsigned = not rules.defaults.require_signed_commits and not self.terms.production
+        return brought.Judge(rules, self.observed, self.terms.openpgp, unsigned=unsigned)
 
 
 @dataclass(frozen=True)

@@ -249,6 +249,8 @@ def _of_time(rules: policy.Policy, terms: _Terms) -> _Found:
 def _of_production(rules: policy.Policy) -> _Found:
     if rules.defaults.approval_ttl > _LONGEST_TTL_S:
         yield ("defaults", "approvalTtl"), "at most 30 days"
+    if not rules.defaults.require_signed_commits:
+        yield ("defaults", "requireSignedCommits"), "every commit is signed in production"
     if not rules.gates.critical:
         yield ("gates", "critical"), "no gate is critical"
     if len(rules.members((policy.ADMINS,))) < _ADMINS:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import functools
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 
-from reconciler import model
+from reconciler import documents, model
 
 MAX_DEPTH = 32
 MAX_PATH_BYTES = 1024
@@ -24,13 +24,14 @@ _DOT_GIT = re.compile(r"(\.git|git~[0-9]+)[ .]*(:.*)?", re.IGNORECASE | re.DOTAL
 
 
 def look_at(
-    before: model.Tree, after: model.Tree, paths: Iterable[bytes], *, max_files: int
+    before: model.Tree, after: model.Tree, paths: Iterable[bytes], *, max_files: int, links: bool = False
 ) -> tuple[model.Reason, ...]:
     """What speaks against the tree `after`, when `before` obeys and only `paths` differ; `before` empty: the whole tree.
 
-    Only what changed is looked at closely; collisions and the number of files concern the whole.
+    Only what changed is looked at closely; collisions and the number of files concern the whole. `links`: symbolic ones
+    may stand in the folders of targets; where they lead is `look_at_links`'.
     """
-    found = [reason for path in paths if path in after for reason in _entry(path, after[path])]
+    found = [reason for path in paths if path in after for reason in _entry(path, after[path], links=links)]
     if len(after) > max_files:
         found.append(_reason("limit", f"{len(after)} files; the policy allows {max_files}", ""))
     added = [path for path in paths if path in after and path not in before and len(path) <= MAX_PATH_BYTES]
@@ -46,6 +47,32 @@ def look_at_blob(path: bytes, blob: bytes, *, max_bytes: int) -> tuple[model.Rea
     return ()
 
 
+def look_at_links(
+    tree: model.Tree, folders: Iterable[bytes], read: Callable[[model.Oid], bytes]
+) -> model.ValidationResult:
+    """What speaks against the symbolic links in these folders of targets: also of one that stood there when its file goes.
+
+    A link is a second name for a file of the same folder, beside or below it: no other link, no folder, nothing that is
+    not there. It is resolved here, lexically; no file system ever follows it.
+    """
+    roots = tuple(folder + b"/" for folder in folders)
+    links = [(path, entry) for path, entry in tree.items() if entry.mode == documents.LINK and path.startswith(roots)]
+    return tuple(reason for path, entry in sorted(links) for reason in _leads(tree, path, read(entry.oid)))
+
+
+def _leads(tree: model.Tree, path: bytes, text: bytes) -> Iterator[model.Reason]:
+    to = documents.link_target(path, text) if len(text) <= MAX_PATH_BYTES else None
+    if to is None:
+        message = "a link says the way from its own folder down, without `.` and `..`"
+    elif to not in tree:
+        message = f"a link to {show(to)}, which is no file there"
+    elif tree[to].mode not in _FILES:
+        message = f"a link to {show(to)}, which is a link itself"
+    else:
+        return
+    yield _reason("symlink", message, show(path))
+
+
 def show(path: bytes) -> str:
     """A raw path for people and for the log: what is not printable UTF-8 is escaped."""
     text = path.decode(errors="backslashreplace")
@@ -56,16 +83,24 @@ def _reason(code: str, message: str, where: str) -> model.Reason:
     return model.Reason(code=code, message=message, where=where, fix="take it out of the branch")
 
 
-def _entry(path: bytes, entry: model.Entry) -> tuple[model.Reason, ...]:
+def _entry(path: bytes, entry: model.Entry, *, links: bool) -> tuple[model.Reason, ...]:
     where = show(path)
     found = list(_name(path, where))
-    if entry.mode in _SPECIAL:
+    if links and entry.mode == documents.LINK and _may_be_a_link(path):
+        pass
+    elif entry.mode in _SPECIAL:
         found.append(_reason(_SPECIAL[entry.mode], f"a {_SPECIAL[entry.mode]} may not stand in the repository", where))
     elif entry.mode not in _FILES:
         found.append(_reason("tree_mode", f"mode {entry.mode}; 100644 and 100755 are allowed", where))
     if path.rpartition(b"/")[2].lower() == b".gitmodules":
         found.append(_reason("gitlink", "submodules are refused, and so is their file", where))
     return tuple(found)
+
+
+def _may_be_a_link(path: bytes) -> bool:
+    """Below a target's folder; its document is read as it lies, and git itself reads files called `.git...`."""
+    _, _, inside = (path.removeprefix(b"targets/") if path.startswith(b"targets/") else b"").partition(b"/")
+    return bool(inside) and inside != b"target.yaml" and not path.rpartition(b"/")[2].startswith(b".git")
 
 
 def _name(path: bytes, where: str) -> Iterable[model.Reason]:

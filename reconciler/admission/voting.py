@@ -80,7 +80,11 @@ def judge_content(
 def _tree(matter: _Matter) -> model.ValidationResult:
     """What did not change was judged when it came in."""
     limits, paths, after = matter.rules.defaults, matter.done.paths, matter.after
-    found = list(tree.look_at(matter.before, after, paths, max_files=limits.max_files))
+    links = limits.symlinks == "allow"
+    found = list(tree.look_at(matter.before, after, paths, max_files=limits.max_files, links=links))
+    if links:
+        folders = [folder for folder in matter.done.folders if folder != b"policies"]
+        found += tree.look_at_links(after, folders, matter.repository.read)
     for path in paths:
         entry = after.get(path)
         if entry is not None and entry.mode in _BLOBS:

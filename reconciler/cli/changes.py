@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator
 
-from reconciler import model, ports
+from reconciler import documents, model, ports
 from reconciler.admission import tree
 
 _SHOWN_BYTES = 256 << 10
@@ -18,6 +18,8 @@ def diff(repository: ports.Repository, before: model.Tree, after: model.Tree, pa
         name = tree.show(path)
         if old and new and old.mode != new.mode:
             yield f"mode of {name}: {old.mode} -> {new.mode}"
+        if new and new.mode == documents.LINK:
+            yield f"symbolic link: {name}; below is where it leads"
         was, now = _lines(repository, old), _lines(repository, new)
         if was is None or now is None:
             yield f"not shown: {name}: {_named(old)} -> {_named(new)}"
