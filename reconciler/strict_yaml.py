@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import itertools
 import re
+import threading
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias, get_args, get_origin
@@ -103,8 +105,46 @@ def parse(blob: bytes, where: str, *, first_line: int = 1) -> Located:
 def parse_all(blob: bytes, where: str) -> tuple[Located, ...]:
     """Each document of a file of several, lines counted from the top of the file. Empty ones are left out, but for the only one.
 
-    Raises: ConfigError(parse); `MAX_BYTES` holds for each document.
+    A file is asked for by every gate and by its driver, and most files of a change did not change: what was read last is kept.
+    So nobody may change what this returns. Raises: ConfigError(parse); `MAX_BYTES` holds for each document.
     """
+    found = _LAST.get(blob, where)
+    if found is None:
+        found = _parse_all(blob, where)
+        _LAST.put(blob, where, found)
+    return found
+
+
+class _Last:
+    """The files read last, up to so many bytes of text; what they were read into takes some thirty times as much."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._entries: OrderedDict[tuple[str, bytes], tuple[Located, ...]] = OrderedDict()
+        self._lock = threading.Lock()
+        self._size_bytes, self._most_bytes = 0, most_bytes
+
+    def get(self, blob: bytes, where: str) -> tuple[Located, ...] | None:
+        with self._lock:
+            found = self._entries.get((where, blob))
+            if found is not None:
+                self._entries.move_to_end((where, blob))
+            return found
+
+    def put(self, blob: bytes, where: str, read: tuple[Located, ...]) -> None:
+        with self._lock:
+            if (where, blob) in self._entries:
+                return
+            self._entries[where, blob] = read
+            self._size_bytes += len(blob)
+            while self._size_bytes > self._most_bytes:
+                (_, oldest), _ = self._entries.popitem(last=False)
+                self._size_bytes -= len(oldest)
+
+
+_LAST = _Last(4 << 20)
+
+
+def _parse_all(blob: bytes, where: str) -> tuple[Located, ...]:
     marks = [m.start() for m in _MARKER.finditer(blob)]
     cuts = [0, *(mark for mark in marks if mark), len(blob)]
     found, line = [], 1

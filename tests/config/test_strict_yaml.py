@@ -75,3 +75,21 @@ def test_what_is_wrong_in_a_later_document_is_named_with_its_line_in_the_file() 
     with pytest.raises(errors.ConfigError) as caught:
         strict_yaml.parse_all(b"a: 1\n---\nb: [\n---\n", "x.yaml")
     assert caught.value.where == "x.yaml:4"
+
+
+def test_a_file_that_did_not_change_is_read_once_and_errors_name_their_own_file() -> None:
+    blob = b"a: 1\n---\nb: 2\n"
+    assert strict_yaml.parse_all(blob, "x.yaml") is strict_yaml.parse_all(bytes(bytearray(blob)), "x.yaml")
+    assert strict_yaml.parse_all(blob, "x.yaml") is not strict_yaml.parse_all(blob, "y.yaml")
+    for where in ("x.yaml", "y.yaml", "x.yaml"):
+        with pytest.raises(errors.ConfigError, match=f"{where}:1"):
+            strict_yaml.parse_all(b"a: NO\n", where)
+
+
+def test_what_is_kept_of_files_has_a_limit() -> None:
+    kept = strict_yaml._Last(10)
+    for text in (b"a: 1\n", b"b: 1\n", b"c: 1\n", b"c: 1\n"):
+        kept.put(text, "x", ())
+    assert [kept.get(text, "x") for text in (b"a: 1\n", b"b: 1\n", b"c: 1\n")] == [None, (), ()]
+    kept.put(b"far too long to be kept", "x", ())
+    assert kept.get(b"far too long to be kept", "x") is None

@@ -165,6 +165,8 @@ def _metadata(each: Object, metadata: Mapping[str, JsonValue]) -> Iterator[model
 
 def _walked(each: Object, body: Mapping[str, JsonValue]) -> Iterator[model.Reason]:
     """What must stand nowhere in an object: our own keys, and a Secret inside another object."""
+    if not any(_is_suspect(value) for key, value in body.items() if key != "kind"):
+        return
     for path, value in _nodes(body):
         last = str(path[-1])
         allowed = last in {kinds.DEPENDS_ON, hooks.HOOK} and path[:-1] == ("metadata", "annotations")
@@ -175,6 +177,16 @@ def _walked(each: Object, body: Mapping[str, JsonValue]) -> Iterator[model.Reaso
         if isinstance(value, dict) and value.get("kind") == "Secret" and (value.get("data") or value.get("stringData")):
             message = f"{_title(each)}: a Secret inside another object"
             yield _reason(each.place(*path), message, "declare it by itself, with references", code="secret_literal")
+
+
+def _is_suspect(value: JsonValue) -> bool:
+    """Whether it is worth to walk with paths: most objects hold nothing of the kind, and there are many."""
+    if isinstance(value, dict):
+        return any(
+            key.startswith(RESERVED) or (key == "kind" and inner == "Secret") or _is_suspect(inner)
+            for key, inner in value.items()
+        )
+    return isinstance(value, list) and any(_is_suspect(inner) for inner in value)
 
 
 def _nodes(

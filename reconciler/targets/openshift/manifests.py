@@ -20,7 +20,7 @@ from reconciler.targets.openshift import checking, document, kinds, masking, nam
 ENDINGS = (".yaml", ".yml", ".json")
 MAX_OBJECTS = 5000
 MAX_SHOWN = 20  # reasons in one error; `problems` gives all of them
-KEPT = 256  # readings of payloads: more than the targets that turn at once
+KEPT = 64  # readings of payloads; a driver that is looked through keeps its own
 
 
 class Manifest(NamedTuple):
