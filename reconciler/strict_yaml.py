@@ -132,7 +132,7 @@ class _Last:
 
     def put(self, blob: bytes, where: str, read: tuple[Located, ...]) -> None:
         with self._lock:
-            if (where, blob) in self._entries:
+            if (where, blob) in self._entries or len(blob) > self._most_bytes // 2:
                 return
             self._entries[where, blob] = read
             self._size_bytes += len(blob)
