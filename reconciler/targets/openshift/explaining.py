@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import collections
 from typing import NamedTuple
 
 from reconciler import errors, model
 from reconciler.targets.openshift import cluster, judged, naming, reasons
 from reconciler.targets.openshift.client import Body
 
-MOST = 5  # workloads explained in one look: their causes are mostly the same
+MOST = 5  # workloads explained in one look, of those that failed and of the others: their causes are mostly the same
 AGAIN_S = 2.0  # A cause is read again after so long, while the workload itself does not change.
 MAX_CHILDREN = "200"
 
@@ -24,11 +25,11 @@ class Explainer:
 
     def __init__(self) -> None:
         self._known: dict[model.Key, _Explained] = {}
-        self._left = MOST
+        self._left: collections.Counter[bool] = collections.Counter()
 
     def begin(self) -> None:
         """A look begins."""
-        self._left = MOST
+        self._left = collections.Counter({True: MOST, False: MOST})
 
     def explain(
         self, on: cluster.Cluster, key: model.Key, body: Body, said: judged.Judged, now: float
@@ -38,9 +39,12 @@ class Explainer:
         if known and known.version == version and now < known.until:
             return known.said
         selections = reasons.children_of(body)
-        if not selections or self._left <= 0:
+        has_failed = (
+            said.status is judged.Status.FAILED
+        )  # What ends a deployment is not crowded out by what is only slow.
+        if not selections or self._left[has_failed] <= 0:
             return said
-        self._left -= 1
+        self._left[has_failed] -= 1
         children: list[Body] = []
         for each in selections:
             children += _read(on, each)

@@ -269,3 +269,28 @@ def test_a_change_of_what_our_own_access_rests_on_has_to_be_meant(
     estate.merge("m3", folder([keep], acknowledge=acknowledge))
     estate.settle()
     assert estate.find(ours) is None
+
+
+def test_one_that_failed_is_explained_among_many_that_are_only_slow(
+    estate: kube_turns.Estate, kube_namespace: str
+) -> None:
+    slow = [deployment(kube_namespace, "example.test/slow:1", f"a{n}") for n in range(9)]
+    for each in slow:
+        each["spec"]["progressDeadlineSeconds"] = 600
+    estate.merge("m1", folder([*slow, deployment(kube_namespace, "example.test/unpullable:1", "z")]))
+    estate.settle(estate.outcomes)
+    assert "image example.test/unpullable:1" in estate.reasons()
+
+
+def test_many_claims_that_wait_for_their_first_pod_hold_up_nothing(
+    estate: kube_turns.Estate, kube_namespace: str
+) -> None:
+    name = planes.unique("waits")
+    kind = {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": name}}
+    estate.api.create({**kind, "provisioner": "example.test/none", "volumeBindingMode": "WaitForFirstConsumer"})
+    resources = {"requests": {"storage": "1Gi"}}
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": resources, "storageClassName": name}
+    claims = [thing("PersistentVolumeClaim", kube_namespace, f"c{n}", spec=spec) for n in range(15)]
+    estate.merge("m1", folder([*claims, deployment(kube_namespace)]))
+    estate.settle()
+    assert estate.outcomes() == ["SUCCEEDED"], estate.reasons()
