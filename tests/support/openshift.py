@@ -17,6 +17,7 @@ import yaml
 from pydantic import JsonValue
 
 from reconciler import errors, model, ports
+from reconciler.convergence import planning
 from reconciler.targets import conformance
 from reconciler.targets.openshift import client, cluster, comparing, driver
 from support import kube, targets
@@ -42,7 +43,7 @@ class Clock:
 class Secrets:
     """Those that a test lays down; a kubeconfig above all."""
 
-    known: dict[str, str] = field(default_factory=dict)
+    known: dict[str, str] = field(default_factory=dict, repr=False)
 
     def resolve(self, reference: str) -> str:
         if reference not in self.known:
@@ -71,7 +72,10 @@ def desired(namespace: str, *objects: Mapping[str, Any], **more: Any) -> model.D
     """A target of these objects; `more` are fields of `Desired`, but for `options` and `connection`, which add to theirs."""
     options: dict[str, JsonValue] = {"namespaces": [namespace], **more.pop("options", {})}
     connection: dict[str, JsonValue] = {"kubeconfig": KUBECONFIG, **more.pop("connection", {})}
-    payload = {f"manifests/{n:04}.yaml": yaml.safe_dump(dict(each)).encode() for n, each in enumerate(objects)}
+    payload = {
+        f"manifests/{n:04}.yaml": yaml.safe_dump(json.loads(json.dumps(each))).encode()
+        for n, each in enumerate(objects)
+    }
     values = {"target": TARGET, "spec": options} | more
     return targets.desired("openshift", payload, connection, **values)
 
@@ -190,3 +194,52 @@ class Subject:
 def shown(value: object) -> str:
     """Everything that a value would say, for looking for what must not be in it."""
     return json.dumps(value, default=str) + repr(value)
+
+
+class Daemon:
+    """One life of something that drives the driver by the real planner, a stage at a time; its log is a dict."""
+
+    def __init__(self, around: ports.DriverFacilities, *, owned: Mapping[model.Key, str] | None = None) -> None:
+        self.facilities = around
+        self.driver = driver.Openshift(around)
+        self.owned = dict(owned or {})
+        self.epoch = 1
+
+    def look(self, wanted: model.Wanted) -> model.Look:
+        return self.driver.observe(wanted, self.owned, 30)
+
+    def plan(self, wanted: model.Wanted, look: model.Look | None = None) -> model.Plan:
+        guards = planning.Guards(owned=self.owned, created=frozenset(self.owned))
+        return planning.make_plan(wanted, look or self.look(wanted), guards)
+
+    def write(self, wanted: model.Wanted, plan: model.Plan) -> tuple[model.StepResult, ...]:
+        stage = planning.first_stage(plan)
+        permit = model.Permit(deployment="d", epoch=self.epoch, seq=1, deadline_s=60)
+        results = self.driver.apply(wanted, stage, permit)
+        for step, result in zip(stage.steps, results, strict=True):
+            if result.effect in {model.Effect.CHANGED, model.Effect.UNCHANGED}:
+                if step.action == "delete":
+                    self.owned.pop(step.key, None)
+                else:
+                    self.owned[step.key] = result.identity
+        return results
+
+    def converge(self, wanted: model.Wanted) -> list[model.StepResult]:
+        """Until nothing is left to do; all results."""
+        found: list[model.StepResult] = []
+        for _ in range(30):
+            look = self.look(wanted)
+            assert not look.errors, dict(look.errors)
+            plan = self.plan(wanted, look)
+            assert not plan.refusals, [reason.message for reason in plan.refusals]
+            if not plan.stages:
+                return found
+            results = self.write(wanted, plan)
+            assert all(each.effect is model.Effect.CHANGED for each in results), results
+            found += results
+        raise AssertionError("it does not converge")
+
+    def restarted(self, around: ports.DriverFacilities | None = None) -> Daemon:
+        """The next life, with what the log knows and nothing else."""
+        self.driver.close()
+        return Daemon(around or self.facilities, owned=self.owned)

@@ -185,7 +185,7 @@ class _Following:
     def stop(self) -> None:
         self._stopping.set()
         if stream := self._stream:
-            stream.close()
+            stream.cut()
 
     def join(self) -> None:
         if self._thread.is_alive() and self._thread is not threading.current_thread():

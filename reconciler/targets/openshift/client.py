@@ -172,7 +172,7 @@ class Client:
 
 
 class Stream:
-    """The events of one watch as they come. Read by one thread; `close` by any."""
+    """The events of one watch as they come. Read and closed by one thread, cut by any."""
 
     def __init__(self, response: Any, path: str) -> None:
         self._response, self._path = response, path
@@ -192,11 +192,14 @@ class Stream:
                     if line:
                         yield _document(line)
 
+    def cut(self) -> None:
+        """From any thread: wakes the one that reads, which closing would not."""
+        with contextlib.suppress(OSError, ValueError, RuntimeError):
+            self._response.shutdown()
+
     def close(self) -> None:
-        with contextlib.suppress(Exception):
-            self._response.shutdown()  # Wakes the thread that reads; closing alone would not.
-        with contextlib.suppress(Exception):
-            self._response.close()
+        """By the thread that reads."""
+        self._response.close()
 
 
 def refusal(answer: Answer, what: str, *, sensitive: bool = False) -> errors.ReconcilerError:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from pydantic import JsonValue
@@ -65,7 +65,7 @@ class Found:
     """One object as it was seen. `identity` is what the log has of it; None: not ours."""
 
     key: model.Key
-    live: Body | None
+    live: Body | None = field(repr=False)  # It may be a Secret.
     identity: str | None
     memory: Memory | None = None
     health: judged.Judged = UNKNOWN

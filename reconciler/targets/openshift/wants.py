@@ -33,8 +33,8 @@ class Reader:
     def read(self, wanted: model.Wanted) -> Wants:
         """Raises: as `manifests.read` and `manifests.resolve`."""
         today = self._clock.now().date().isoformat()
-        given = wanted.given_back if isinstance(wanted, model.Desired) else {}
-        state = (wanted.digest, wanted.mode, wanted.target, today, given)
+        more = (wanted.given_back, wanted.spec) if isinstance(wanted, model.Desired) else ()
+        state = (wanted.digest, wanted.mode, wanted.target, wanted.ignore, today, more)
         now = self._clock.monotonic_s()
         if self._last is None or self._last[0] != state or now >= self._until:
             self._last = (state, self._read(wanted, today))
@@ -62,6 +62,7 @@ class Reader:
                 order=orders[each.key] if each.source else kinds.order(each.body),
                 source=each.source,
                 gives_back=not each.source,
+                removes_foreign=options.foreign_items == "remove",
                 is_replaceable=each.key in options.replace and kinds.replaceable(each.body),
             )
         return Wants(wants, impossible)

@@ -15,7 +15,7 @@ import functools
 import random
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from reconciler import errors, model, ports
@@ -37,7 +37,7 @@ class Write:
     place: cache.Place
     found: proposing.Found
     want: proposing.Want | None = None
-    body: Body | None = None
+    body: Body | None = field(default=None, repr=False)
     finding: model.Reason | None = None  # why it cannot even be tried
 
 
@@ -193,7 +193,20 @@ def _update(stage: Stage, write: Write) -> Written:
         return Written(
             model.StepResult(key=write.step.key, effect=model.Effect.CHANGED, identity=identity), write.found.memory
         )
-    return _kept(stage, write, _on_what_was_seen(stage, write, lambda live: _send(stage, write, body, live)))
+
+    def send(live: Body) -> client.Answer:
+        items = proposing.to_remove(live, want, stage.terms)
+        if items:
+            answer = _remove_items(stage, write, live, items)
+            if not answer.is_ok:
+                return answer
+            live = answer.body
+            compared = proposing.compare(_seen(write, live), want, stage.terms)
+            if compared.wanted == compared.actual:
+                return answer
+        return _send(stage, write, body, live)
+
+    return _kept(stage, write, _on_what_was_seen(stage, write, send))
 
 
 def _adopt(stage: Stage, write: Write) -> Written:
@@ -203,15 +216,10 @@ def _adopt(stage: Stage, write: Write) -> Written:
     def send(live: Body) -> client.Answer:
         moved = adopting.moved_managers(live, stage.terms.manager, stage.former_managers)
         if moved is not None:
-            patch = [
-                {"op": "test", "path": "/metadata/resourceVersion", "value": live["metadata"]["resourceVersion"]},
-                {"op": "replace", "path": "/metadata/managedFields", "value": moved},
-            ]
-            query = {"fieldManager": stage.terms.manager}
-            answer = _ask(stage, write, "PATCH", write.place.path, patch, query=query, kind=client.JSON_PATCH)
-            if answer.status in {client.CONFLICT, client.INVALID}:
-                return answer._replace(status=client.CONFLICT)
-            live = _ok(write, answer)
+            answer = _patch(stage, write, live, [{"op": "replace", "path": "/metadata/managedFields", "value": moved}])
+            if not answer.is_ok:
+                return answer
+            live = answer.body
         return _send(stage, write, body, live)
 
     return _kept(stage, write, _on_what_was_seen(stage, write, send))
@@ -283,6 +291,25 @@ def _send_settled(
         message = f"{write.step.key}: {'; '.join(open_)}"
         raise _RefusedError(model.Reason(code="conflict", message=message, where=where, fix=fix))
     return _ask(stage, write, "PATCH", write.place.path, sent, query=_apply_query(stage, force=True), kind=client.APPLY)
+
+
+def _remove_items(stage: Stage, write: Write, live: Body, items: Sequence[comparing.ForeignItem]) -> client.Answer:
+    """The last of a list first: what is removed moves what stands behind it."""
+    places = sorted(
+        (each.pointer for each in items), key=lambda pointer: [str(p).zfill(6) for p in pointer], reverse=True
+    )
+    paths = ["/" + "/".join(str(part).replace("~", "~0").replace("/", "~1") for part in pointer) for pointer in places]
+    return _patch(stage, write, live, [{"op": "remove", "path": path} for path in paths])
+
+
+def _patch(stage: Stage, write: Write, live: Body, operations: Sequence[Mapping[str, Any]]) -> client.Answer:
+    """JSON patch of exactly this version of the object; a version that moved on answers 409."""
+    version = live["metadata"]["resourceVersion"]
+    guarded = [{"op": "test", "path": "/metadata/resourceVersion", "value": version}, *operations]
+    query = {"fieldManager": stage.terms.manager}
+    answer = _ask(stage, write, "PATCH", write.place.path, guarded, query=query, kind=client.JSON_PATCH)
+    moved = answer.status == client.INVALID and "test" in str(answer.body.get("message"))
+    return answer._replace(status=client.CONFLICT) if moved else answer
 
 
 def _send_delete(stage: Stage, write: Write, live: Body) -> client.Answer:
