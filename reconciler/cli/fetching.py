@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from reconciler import model
+from reconciler import errors, model
 from reconciler.cli import clone, printing
-from reconciler.git import approvals
+from reconciler.git import approvals, writing
 
 WITHIN_S = 20
 _AT_ONCE = 200  # refspecs of one fetch
@@ -14,13 +14,9 @@ def approvals_of(here: clone.Clone, *heads: model.Oid) -> None:
     """A remote that does not answer is no reason to stop: what is here still counts, and the daemon judges again."""
     if not here.remote or not heads:
         return
-    import git
-
     prefixes = [approvals.prefix_of(head) for head in heads[-_AT_ONCE:]]
     refspecs = [f"{prefix}*:{prefix}*" for prefix in prefixes]  # Never forced: such a name stays with its envelope.
     try:
-        git.Git(here.path).fetch(
-            "--quiet", "--no-tags", "--no-write-fetch-head", here.remote, *refspecs, kill_after_timeout=WITHIN_S
-        )
-    except git.GitCommandError:
+        writing.fetch(here.path, here.remote, *refspecs, within_s=WITHIN_S)
+    except errors.TransientError:
         printing.say(f"{here.remote} cannot be asked: only the approvals that are in this clone count")

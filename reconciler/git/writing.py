@@ -19,6 +19,7 @@ from reconciler import errors, model
 from reconciler.git import approvals, complaints, process
 
 _TIMEOUT_S = 300  # a person may have to touch a key meanwhile
+# `git rev-parse --local-env-vars`, but for those that carry a person's own configuration.
 _REPOSITORY_VARIABLES = (
     "GIT_DIR",
     "GIT_WORK_TREE",
@@ -28,6 +29,10 @@ _REPOSITORY_VARIABLES = (
     "GIT_COMMON_DIR",
     "GIT_NAMESPACE",
     "GIT_PREFIX",
+    "GIT_IMPLICIT_WORK_TREE",
+    "GIT_GRAFT_FILE",
+    "GIT_SHALLOW_FILE",
+    "GIT_REPLACE_REF_BASE",
 )
 
 
@@ -134,6 +139,17 @@ def write_approval(path: Path, head: model.Oid, envelope: bytes) -> str:
     return ref
 
 
+def fetch(path: Path, remote: str, *refspecs: str, within_s: float) -> None:
+    """Bring these refs and no tags from a remote, as this person reaches it. Never forced, unless a refspec says so.
+
+    Raises: TransientError(source_error).
+    """
+    quiet = ("--quiet", "--no-tags", "--no-write-fetch-head")
+    finished = _run(path, ("fetch", *quiet, "--end-of-options", remote, *refspecs), timeout_s=within_s)
+    if finished.returncode:
+        raise errors.TransientError("source_error", f"{remote} could not be fetched: {_complaint(finished)}")
+
+
 def push_ref(path: Path, remote: str, ref: str) -> None:
     """Push one ref under its own name, without force. Raises: as `push`."""
     push(path, remote, ref, ref)
@@ -176,7 +192,12 @@ def _git(path: Path, *command: str, variables: Mapping[str, str] | None = None, 
 
 
 def _run(
-    path: Path, command: tuple[str, ...], *, variables: Mapping[str, str] | None = None, stdin: bytes = b""
+    path: Path,
+    command: tuple[str, ...],
+    *,
+    variables: Mapping[str, str] | None = None,
+    stdin: bytes = b"",
+    timeout_s: float = _TIMEOUT_S,
 ) -> subprocess.CompletedProcess[bytes]:
     program = shutil.which("git")
     if program is None:
@@ -191,11 +212,11 @@ def _run(
             env=environment,
             input=stdin,
             capture_output=True,
-            timeout=_TIMEOUT_S,
+            timeout=timeout_s,
             check=False,
         )
     except subprocess.TimeoutExpired as exc:
-        raise errors.TransientError("source_error", f"git {_verb(command)} took longer than {_TIMEOUT_S} s") from exc
+        raise errors.TransientError("source_error", f"git {_verb(command)} took longer than {timeout_s:g} s") from exc
 
 
 def _printed(finished: subprocess.CompletedProcess[bytes], verb: str) -> str:
