@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
-from pydantic import JsonValue
-
-from reconciler import redact
 from reconciler.cli import options
 
-Document = Mapping[str, JsonValue]
+if TYPE_CHECKING:
+    from pydantic import JsonValue  # Every command loads this module, for its --help too.
+
+Document: TypeAlias = "Mapping[str, JsonValue]"
 Rows = Iterable[Sequence[str]]
 _SHORT = 12  # digits of an object id in a table
 
@@ -23,6 +24,8 @@ def out(text: str) -> None:
 
 def say(text: str) -> None:
     """A word to the person at the terminal."""
+    from reconciler import redact
+
     print(redact.text(text), file=sys.stderr)  # noqa: T201 - the one place where progress leaves
 
 
@@ -101,4 +104,6 @@ def reasons(value: JsonValue) -> str:
 
 
 def _line(cell: str) -> str:
+    from reconciler import redact
+
     return redact.line(cell)

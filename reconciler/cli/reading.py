@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import JsonValue
 
-from reconciler.cli import exit_codes, options, printing, session
+from reconciler.cli import exit_codes, options, printing
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 app = typer.Typer(rich_markup_mode=None)
 get = typer.Typer(help="List what is known.", no_args_is_help=True, rich_markup_mode=None)
@@ -22,6 +24,8 @@ Target = Annotated[str, typer.Argument(metavar="TARGET")]
 
 
 def _ask(config_file: options.ConfigOption, path: str, **params: str) -> dict[str, JsonValue]:
+    from reconciler.cli import session  # It loads what reads the configuration: `--help` waits for none of it.
+
     told = session.configuration(config_file)
     with session.asking(told) as ask:
         return ask("GET", path, {name: value for name, value in params.items() if value}, None)

@@ -57,6 +57,7 @@ class Application:
             new_id=lambda: identity.uuid7(self.clock.now()),
         )
         self.core = core.Core(outside, composing.settings(configuration, converge=converge))
+        self._rules: tuple[model.Oid, policy.Policy] | None = None
         self._previews = preview.Previews(self.core, gates_over)
         self._metrics = metrics.Metrics(self.state, self.live, self.facts, self.clock.now, self.rules)
         audit_log.subscribe(self._metrics.heard)
@@ -135,7 +136,12 @@ class Application:
         return found
 
     def rules(self) -> policy.Policy:
-        return policy.read_policy(self.core.repository, self.state().policies or self._tip())
+        """Kept, so that metrics wait for no repository: it changes with a merge only."""
+        revision = self.state().policies or self._tip()
+        kept = self._rules
+        if kept is None or kept[0] != revision:
+            kept = self._rules = (revision, policy.read_policy(self.core.repository, revision))
+        return kept[1]
 
     def now(self) -> datetime:
         return self.clock.now()
