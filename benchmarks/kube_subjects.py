@@ -76,9 +76,15 @@ class Ours:
         self._published, self._known = datetime.now(UTC), 0
 
     def start(self) -> None:
-        self._daemon = running.Running(self._lab, **{VARIABLE: self._plane.daemon().kubeconfig})
-        self._daemon.until(self._lab.configuration.socket.exists)
-        time.sleep(2)
+        """Twice: the first life compiles what the interpreter then keeps, which an installed daemon does once."""
+        kept = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(self._lab.folder / "compiled")}
+        environment = {VARIABLE: self._plane.daemon().kubeconfig, **kept}
+        for _ in range(2):
+            if self._daemon:
+                self._daemon.stop()
+            self._daemon = running.Running(self._lab, **environment)
+            self._daemon.until(lambda: self._lab.configuration.socket.exists() and self._lab.records())
+            time.sleep(2)
 
     def prepare(self, objects: Sequence[dict[str, Any]]) -> None:
         self._lab.merge(documents(objects, self._interval_s))

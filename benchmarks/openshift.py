@@ -58,7 +58,7 @@ class Course:
     def _publish(self, what: str, wanted: Sequence[dict[str, Any]], done: Callable[[], bool]) -> None:
         self._subject.prepare(wanted)
         time.sleep(REST_S)
-        before = self._subject.cost().cpu_s if what != "initial" else 0.0
+        before = self._subject.cost().cpu_s
         self._subject.publish()
         self._note(what, self._seen.until(done, within_s=WITHIN_S), before)
         steps = self._subject.settle(within_s=WITHIN_S)

@@ -342,7 +342,7 @@ class ControlPlane:
             self.api.wait(partial(self._serves, kube_api.path_of(each)))
 
     def _serves(self, definition: str) -> bool:
-        conditions = self.api.get(definition).get("status", {}).get("conditions", ())
+        conditions = self.api.get(definition).get("status", {}).get("conditions") or ()  # null at first
         return any(each["type"] == "Established" and each["status"] == "True" for each in conditions)
 
     def _kubeconfig(self, user: dict[str, str]) -> str:
