@@ -68,10 +68,21 @@ class Estate:
         self.lab = lab.Lab(clock=RealTime())
         where = folder / "openshift"
         facilities = ports.DriverFacilities(planes.unique("lab"), where, (), secrets, self.lab.clock, Anywhere())
-        self.process = lab.Process(self.lab)
-        self.process.drivers["openshift"] = lambda: driver.Openshift(facilities)
-        self.process.genesis()
+        self._make = lambda: driver.Openshift(facilities)
         self.targets: set[str] = set()
+        self.process = self._begin()
+        self.process.genesis()
+
+    def _begin(self) -> lab.Process:
+        process = lab.Process(self.lab)
+        process.drivers["openshift"] = self._make
+        return process
+
+    def restart(self) -> None:
+        """Another life of the daemon: only the log and the cluster remember."""
+        for name in self.targets:
+            self.process.target(name).close()
+        self.process = self._begin()
 
     def merge(self, revision: str, *folders: Mapping[str, bytes | None]) -> None:
         files = {path: blob for each in folders for path, blob in each.items()}
@@ -88,6 +99,13 @@ class Estate:
                 continue
             return
         raise AssertionError([(e.type, str(e)[:300]) for e in self.process.events(record.Standing)])
+
+    def until(self, what: Callable[[], object], *, within_s: float = 60) -> None:
+        """Go on taking turns, at rest too, until this holds."""
+        end = time.monotonic() + within_s
+        while not what():
+            assert time.monotonic() < end, "did not come true in time"
+            self.settle(what)
 
     def outcomes(self, target: str = "t") -> list[str]:
         return [str(e.closed) for e in self.process.events(record.Outcome) if e.target == target]

@@ -110,7 +110,7 @@ def test_an_object_that_nobody_can_judge_is_not_green(estate: kube_turns.Estate,
     gadget = thing("Gadget", kube_namespace, "a", f"{plural}.example.test/v1", spec={"size": 3})
     options = {"clusterKinds": ["CustomResourceDefinition"]}
     estate.merge("m1", folder([gadget, definition(plural)], options=options, deadlines={"health": "4s"}))
-    estate.settle(estate.outcomes)
+    estate.until(estate.outcomes)
     assert estate.outcomes() == ["FAILED"]
     assert "no condition says how it is" in estate.reasons()
 
@@ -278,7 +278,7 @@ def test_one_that_failed_is_explained_among_many_that_are_only_slow(
     for each in slow:
         each["spec"]["progressDeadlineSeconds"] = 600
     estate.merge("m1", folder([*slow, deployment(kube_namespace, "example.test/unpullable:1", "z")]))
-    estate.settle(estate.outcomes)
+    estate.until(estate.outcomes)
     assert "image example.test/unpullable:1" in estate.reasons()
 
 
@@ -294,3 +294,67 @@ def test_many_claims_that_wait_for_their_first_pod_hold_up_nothing(
     estate.merge("m1", folder([*claims, deployment(kube_namespace)]))
     estate.settle()
     assert estate.outcomes() == ["SUCCEEDED"], estate.reasons()
+
+
+def test_a_hook_after_the_change_that_fails_takes_the_change_back(
+    estate: kube_turns.Estate, kube_namespace: str
+) -> None:
+    estate.merge("m1", folder([deployment(kube_namespace)]))
+    estate.settle()
+    smoke = job(kube_namespace, "smoke", "example.test/crash:1", "after")
+    estate.merge("m2", folder([smoke, deployment(kube_namespace, "example.test/app:2")]))
+    estate.settle()
+    assert estate.outcomes() == ["SUCCEEDED", "FAILED", "SUCCEEDED"]
+    assert "smoke-" in estate.reasons()
+    assert images(estate, kube_namespace) == ["example.test/app:1"]
+    assert estate.api.items(f"/apis/batch/v1/namespaces/{kube_namespace}/jobs") == []
+
+
+def test_a_daemon_that_is_made_anew_while_a_hook_runs_does_not_run_it_twice(
+    estate: kube_turns.Estate, kube_namespace: str
+) -> None:
+    jobs = f"/apis/batch/v1/namespaces/{kube_namespace}/jobs"
+    bodies = [job(kube_namespace, "migrate", "example.test/late:1", "before"), deployment(kube_namespace)]
+    estate.merge("m1", folder(bodies))
+    estate.until(lambda: estate.api.items(jobs))
+    (begun,) = estate.api.items(jobs)
+    estate.restart()
+    estate.settle()
+    estate.restart()
+    estate.settle()
+    assert estate.outcomes() == ["SUCCEEDED"], estate.reasons()
+    assert [each["metadata"]["uid"] for each in estate.api.items(jobs)] == [begun["metadata"]["uid"]]
+
+
+def test_a_rollout_with_no_deadline_of_its_own_fails_by_the_documents_with_its_cause(
+    estate: kube_turns.Estate, kube_namespace: str
+) -> None:
+    estate.merge("m1", folder([deployment(kube_namespace)]))
+    estate.settle()
+    stuck = deployment(kube_namespace, "example.test/unpullable:2")
+    stuck["spec"]["progressDeadlineSeconds"] = 600
+    estate.merge("m2", folder([stuck], deadlines={"health": "5s"}))
+    estate.settle()
+    assert estate.outcomes() == ["SUCCEEDED", "FAILED", "SUCCEEDED"]
+    assert "image example.test/unpullable:2" in estate.reasons()
+    assert images(estate, kube_namespace) == ["example.test/app:1"]
+
+
+def test_a_pod_that_breaks_later_makes_its_target_degraded_and_nothing_is_written(
+    estate: kube_turns.Estate, kube_namespace: str
+) -> None:
+    estate.merge("m1", folder([deployment(kube_namespace)]))
+    estate.settle()
+    pods = f"/api/v1/namespaces/{kube_namespace}/pods"
+    (pod,) = estate.api.items(pods)
+    at = f"{pods}/{pod['metadata']['name']}"
+    conditions = [
+        {**each, "status": "False"} if each["type"] == "Ready" else each for each in pod["status"]["conditions"]
+    ]
+    mark = estate.plane.mark()
+    estate.api.set_status(at, {"conditions": conditions})
+    estate.until(lambda: estate.standing()[0] == "degraded")
+    assert f"Deployment/{kube_namespace}/web" in estate.standing()[1]
+    estate.api.set_status(at, {"conditions": pod["status"]["conditions"]})
+    estate.until(lambda: estate.standing()[0] is None)
+    assert [each for each in estate.plane.requests(mark, user=estate.daemon.name) if each.writes] == []
