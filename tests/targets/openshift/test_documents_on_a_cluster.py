@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
+import textwrap
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +14,8 @@ from pydantic import JsonValue
 from support import kube as planes
 from support import kube_api, targets
 
-from reconciler import errors, model, ports
+from reconciler import errors, model, ports, strict_yaml
+from reconciler.daemon import clock
 from reconciler.targets.openshift import driver, kubeconfig, masking, naming
 
 CANARY = "c4n4ry-of-a-secret"
@@ -120,3 +125,111 @@ def test_t14_who_may_not_impersonate_reaches_nothing(
     finally:
         made.close()
     assert "impersonate" in caught.value.message
+
+
+HOW_TO = Path(__file__).parents[3] / "docs/how-to/openshift.md"
+WORKLOAD = """\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: api}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: api}}
+  template:
+    metadata: {labels: {app: api}}
+    spec: {containers: [{name: c, image: "registry.example/api:1.2.3"}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: api}
+spec: {selector: {app: api}, ports: [{port: 80}]}
+---
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata: {name: api}
+spec: {minAvailable: 1, selector: {matchLabels: {app: api}}}
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: api}
+"""
+
+
+def block(kind: str) -> list[dict[str, Any]]:
+    """The objects of the one example of the page that declares this kind."""
+    blocks = re.findall(r"(?:^    .*\n)+", HOW_TO.read_text(), re.MULTILINE)
+    (text,) = (each for each in blocks if f"kind: {kind}\n" in each)
+    return [json.loads(json.dumps(each.value)) for each in strict_yaml.parse_all(textwrap.dedent(text).encode(), kind)]
+
+
+def converge(wanted: model.Desired, kubeconfig_: str, folder: Path) -> dict[model.Key, str]:
+    """As the daemon does it: look, write a stage, look again. Nothing may be refused."""
+    held = Held(KUBECONFIG=kubeconfig_)
+    made = driver.Openshift(ports.DriverFacilities("test", folder, (), held, clock.SystemClock(), Anywhere()))
+    owned: dict[model.Key, str] = {}
+    try:
+        for number in range(300):
+            look = made.observe(wanted, owned, 30)
+            assert not look.errors
+            steps = [(each.order, step) for each in look.observations for step in each.steps]
+            if not steps and look.health is model.Health.HEALTHY:
+                return owned
+            first = min((order for order, _ in steps), default=0)
+            stage = model.Stage(batch=0, order=first, steps=tuple(step for order, step in steps if order == first))
+            permit = model.Permit(deployment="d", epoch=1, seq=number, deadline_s=30)
+            results = made.apply(wanted, stage, permit) if steps else ()
+            assert not [result for result in results if result.finding]
+            owned |= {result.key: result.identity for result in results}
+            time.sleep(0 if steps else 0.1)
+    finally:
+        made.close()
+    raise AssertionError("it does not converge")
+
+
+def test_the_rights_of_the_how_to_are_enough(kube: planes.ControlPlane, kube_namespace: str, tmp_path: Path) -> None:
+    """Word by word, but for the namespace and the name of the account."""
+    who = kube.daemon()
+    for each in block("Role"):
+        each["metadata"]["namespace"] = kube_namespace
+        if "subjects" in each:
+            each["subjects"] = [{"kind": "User", "name": who.name, "apiGroup": "rbac.authorization.k8s.io"}]
+        kube.api.create(each)
+    payload = {"manifests/a.yaml": WORKLOAD.encode()}
+    spec = {"namespaces": [kube_namespace]}
+    wanted_ = targets.desired("openshift", payload, {"kubeconfig": "env:KUBECONFIG"}, spec=spec)
+    assert len(converge(wanted_, who.kubeconfig, tmp_path)) == 4
+
+
+def test_t16_one_account_acts_as_the_account_of_each_target(
+    kube: planes.ControlPlane, kube_namespace: str, tmp_path: Path
+) -> None:
+    who, account = kube.daemon(), planes.unique("payments")
+    (role,) = block("ClusterRole")
+    role["metadata"]["name"] = account
+    role["rules"][0]["resourceNames"] = [account]
+    group = "rbac.authorization.k8s.io"
+    binding = {
+        "apiVersion": f"{group}/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": {"name": account},
+        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": account},
+        "subjects": [{"kind": "User", "name": who.name, "apiGroup": group}],
+    }
+    kube.api.create(role)
+    kube.api.create(binding)
+    for each in block("Role"):
+        each["metadata"]["namespace"] = kube_namespace
+        if "subjects" in each:
+            each["subjects"] = [{"kind": "ServiceAccount", "name": account, "namespace": kube_namespace}]
+        kube.api.create(each)
+    connection: dict[str, JsonValue] = {
+        "kubeconfig": "env:KUBECONFIG",
+        "impersonate": {"user": f"system:serviceaccount:{kube_namespace}:{account}"},
+    }
+    payload = {"manifests/a.yaml": b"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {a: b}\n"}
+    wanted_ = targets.desired("openshift", payload, connection, spec={"namespaces": [kube_namespace]})
+    since = kube.mark()
+    assert list(converge(wanted_, who.kubeconfig, tmp_path)) == [f"ConfigMap/{kube_namespace}/a"]
+    asked = [request for request in kube.requests(since, user=who.name) if request.resource]
+    assert {request.verb for request in asked} >= {"list", "watch", "patch"}
+    assert {request.impersonated for request in asked} == {f"system:serviceaccount:{kube_namespace}:{account}"}, "T16"
