@@ -17,6 +17,7 @@ from reconciler.admission import effect, form, policy, slots, statement
 from reconciler.audit import record, state
 
 SKEW = timedelta(minutes=5)  # between the clock of whoever signs and ours
+_KEPT_CHARS = 400  # of what somebody wrote; the whole of it is in the envelope, which is evidence
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,8 @@ def broken(
     ends = (max(e.expires_at for e in needed if e.expires_at and e.person == person) for person in seated)
     return record.Emergency(
         people=tuple(sorted({each.person for each in said})),
-        incident=", ".join(sorted({each.incident for each in needed if each.incident})),
-        reason="; ".join(sorted({each.change.reason for each in needed})),
+        incident=", ".join(sorted({each.incident for each in needed if each.incident}))[:_KEPT_CHARS],
+        reason="; ".join(sorted({each.change.reason for each in needed}))[:_KEPT_CHARS],
         until=min(ends),
         rules=tuple(hit.rule.id for hit in usual if not hit.rule.id.startswith(slots.HAZARDS)) if lacking else (),
     )

@@ -257,11 +257,12 @@ _freezes = _table(
 )
 
 _obligations = _table(
-    ["KIND", "STATE", "REVISION", "TARGET", "ENVIRONMENTS", "INCIDENT", "BY", "NEEDS", "DUE", "WAITING"],
+    ["KIND", "STATE", "REVISION", "TARGET", "ENVIRONMENTS", "INCIDENT", "BY", "NEEDS", "DUE", "REVIEWED BY", "WAITING"],
     lambda o: [
         *(_text(o.get(name)) for name in ("kind", "state")),
         _short(o.get("revision")),
-        *(_text(o.get(name)) for name in ("target", "environments", "incident", "people", "need", "due", "waiting")),
+        *(_text(o.get(name)) for name in ("target", "environments", "incident", "people", "need", "due")),
+        *(_text(o.get(name)) for name in ("reviewers", "waiting")),
     ],
 )
 

@@ -25,7 +25,8 @@ class Obligation(document.Row):
     environments: tuple[str, ...]
     incident: str
     reason: str
-    people: tuple[str, ...]  # who broke the glass; of one that is closed, who reviewed it
+    people: tuple[str, ...]  # who broke the glass
+    reviewers: tuple[str, ...]  # of one that is closed
     need: tuple[str, ...]
     opened: model.Time | None
     due: model.Time | None
@@ -48,11 +49,16 @@ def is_overdue(each: record.Obligation, now: datetime) -> bool:
 
 
 def obligations(known: state.State, now: datetime, closed: Iterable[record.Record] = ()) -> ObligationList:
-    """`closed`: records of what is no longer owed, where somebody asks for these too."""
-    ended = (entry.event for entry in closed if isinstance(entry.event, record.Obligation))
-    past = tuple(_row(each, "closed", ()) for each in ended if each.change == "closed")
+    """`closed`: the records of what was ever owed, where somebody asks for what no longer is, too."""
+    told = [entry.event for entry in closed if isinstance(entry.event, record.Obligation)]
+    broken = {each.revision: each.people for each in told if each.change == "opened"}
+    past = tuple(_closed(each, broken.get(each.revision, ())) for each in told if each.change == "closed")
     rows = (_row(each, "overdue" if is_overdue(each, now) else "open", _waiting(each, known)) for each in owed(known))
     return ObligationList(items=(*past, *rows))
+
+
+def _closed(each: record.Obligation, broken: tuple[str, ...]) -> Obligation:
+    return _row(each, "closed", ()).model_copy(update={"people": broken, "reviewers": each.people})
 
 
 def _waiting(each: record.Obligation, known: state.State) -> tuple[str, ...]:
@@ -79,6 +85,7 @@ def _row(
         incident=each.incident,
         reason=each.reason,
         people=each.people,
+        reviewers=(),
         need=each.need,
         opened=each.opened,
         due=each.due,

@@ -118,6 +118,16 @@ def somebody_who_may_approve_and_not_break_the_glass(_: estate.Estate) -> Offers
     yield Offer(bank, merge)
 
 
+@case("C68", HOLD, "emergency_scope", *NOBODY, before_merge=False)
+def whoever_merges_breaks_the_glass(_: estate.Estate) -> Offers:
+    bank = _bank()
+    merge = bank.merge(bank.branch(LEDGER), signer="bob")
+    _broken(bank, merge, "bob")
+    yield Offer(bank, merge)
+    _broken(bank, merge, "carol")
+    yield Offer(bank, merge)
+
+
 @case("C68", HOLD, "emergency_scope", *NOBODY)
 def one_person_twice_where_two_are_needed(_: estate.Estate) -> Offers:
     bank = _bank(need=[estate.need("emergency", 2)])

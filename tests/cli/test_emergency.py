@@ -79,7 +79,7 @@ def test_an_emergency_goes_in_is_reviewed_and_both_can_be_asked_about(bank: Work
     assert bank.there("once").code == 0
     assert bank.there("get", "obligations", "-o", "json").items == []
     (closed,) = bank.there("get", "obligations", "--all", "-o", "json").items
-    assert (closed["state"], closed["people"]) == ("closed", ["bob", "erin"])
+    assert (closed["state"], closed["people"], closed["reviewers"]) == ("closed", ["carol"], ["bob", "erin"])
     assert bank.there("audit", "query", "--type", "obligation").code == 0
     assert bank.there("audit", "verify").code == 0
 

@@ -442,7 +442,7 @@ def test_what_is_owed_is_open_then_overdue_then_closed() -> None:
     assert obligations.obligations(of.state(), due).items == ()
     past = [entry for entry in of.log.records() if entry.event.type == "obligation"]
     (row,) = obligations.obligations(of.state(), due, past).items
-    assert (row.state, row.people) == ("closed", ("dan", "erin"))
+    assert (row.state, row.people, row.reviewers) == ("closed", ("bob",), ("dan", "erin"))
 
 
 def test_what_a_target_owes_is_never_overdue() -> None:
