@@ -88,7 +88,7 @@ def uncovered(body: Mapping[str, Any], fields: Fields, path: str = "") -> Iterat
             continue
         inner = fields.get(f"f:{name}")
         if not isinstance(inner, dict):
-            yield from _leaves_of(value, at)
+            yield from uncovered(value, {}, at) if isinstance(value, dict) else [at]
         elif inner:
             yield from _uncovered_in(value, inner, at)
 
@@ -229,14 +229,6 @@ def _uncovered_in(value: Any, fields: Fields, at: str) -> Iterator[str]:
                 yield f"{at}[{_item_name(item) if isinstance(item, dict) else item}]"
             elif inner and isinstance(item, dict):
                 yield from uncovered(item, inner, f"{at}[{_item_name(item)}]")
-
-
-def _leaves_of(value: Any, at: str) -> Iterator[str]:
-    if isinstance(value, dict) and value:
-        for name, inner in value.items():
-            yield from _leaves_of(inner, f"{at}.{name}")
-    else:
-        yield at
 
 
 def _names(name: str, item: Any) -> bool:
