@@ -263,7 +263,7 @@ class Outcome(enum.StrEnum):
 
 
 WARNING = "warning"  # the code of a finding that blocks nothing
-MORE = "more"  # and of one that stands for others, which are not listed
+NOBODYS = "-"  # the rule of one that hides others: nobody can answer for it
 
 
 class Waived(Value):

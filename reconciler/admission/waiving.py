@@ -87,7 +87,7 @@ def find(
 def _waive(result: model.GateResult, found: Waivers, rules: policy.Policy) -> model.GateResult:
     gate = result.gate
     blocking = [finding for finding in result.findings if finding.code != model.WARNING]
-    hidden = any(finding.code == model.MORE for finding in blocking)
+    hidden = any(finding.rule == model.NOBODYS for finding in blocking)
     if result.outcome is not model.Outcome.FAIL or hidden or not blocking or not may_be_waived(rules, gate):
         return result
     named = sorted({finding.rule or finding.code for finding in blocking})

@@ -94,7 +94,7 @@ def reason(value: Mapping[str, JsonValue]) -> str:
     """`code: what (where); fix [rule]`."""
     where = f" ({value['where']})" if value.get("where") else ""
     fix = f"; {value['fix']}" if value.get("fix") else ""
-    rule = f" [{value['rule']}]" if value.get("rule") else ""
+    rule = f" [{value['rule']}]" if value.get("rule", "-") != "-" else ""
     return f"{value.get('code')}: {value.get('message')}{where}{fix}{rule}"
 
 

@@ -74,7 +74,8 @@ class OpaGate:
         policies = library.read_library(self._repository, change.policies)
         packages = policies.chosen(self._profile)
         files = {name: self._files(change.after[name]) for name in sorted(change.targets & change.after.keys())}
-        found = [("deny", file.refused) for each in files.values() for file in each.values() if file.refused]
+        refused = (file.refused for each in files.values() for file in each.values())
+        found = [("deny", _unanswerable(each)) for each in refused if each]
         read = [name for name, each in files.items() if not any(file.refused for file in each.values())]
         shown = [_printed(self._input(change, name, files[name])) for name in read]
         rules = [(package, rule) for package in packages for rule in policies.rules(package)]
@@ -159,12 +160,17 @@ def _place(reason: model.Reason) -> tuple[str, int]:
     return path, int(line)
 
 
+def _unanswerable(reason: model.Reason) -> model.Reason:
+    """It hides what else the policies would say."""
+    return reason.model_copy(update={"rule": model.NOBODYS})
+
+
 def _cut(denied: tuple[model.Reason, ...]) -> tuple[model.Reason, ...]:
     """What is not listed can be answered for by nobody: the last line says that there is more."""
     if len(denied) <= MAX_FINDINGS:
         return denied
     more = f"{len(denied) - MAX_FINDINGS + 1} more findings"
-    return (*denied[: MAX_FINDINGS - 1], model.Reason(code=model.MORE, message=more, fix="mend these first"))
+    return (*denied[: MAX_FINDINGS - 1], _unanswerable(model.Reason(code="more", message=more, fix="mend these first")))
 
 
 def _printed(shown: JsonValue) -> str:

@@ -50,7 +50,7 @@ class Lab(installation.Installation):
         return (self.root / "a").read_text()
 
     def cleared(self) -> record.Clearance:
-        return self.events(record.Clearance)[-1]
+        return [each for each in self.events(record.Clearance) if each.revision == self.merged][-1]
 
     def outcome(self) -> model.Outcome:
         (found,) = (r.outcome for r in self.cleared().results if r.gate == "opa")
@@ -149,7 +149,7 @@ def test_what_is_waived_for_one_merge_is_not_for_the_next(lab: Lab) -> None:
     lab.waive("carol")
     lab.converge()
     assert lab.content == "2\n"
-    lab.change(lab.files("3\n", "0666", checks=True))
+    lab.merged = lab.change(lab.files("3\n", "0666", checks=True))
     lab.converge()
     assert (lab.content, lab.outcome()) == ("2\n", "FAIL")
 
@@ -172,3 +172,13 @@ def test_a_waiver_that_is_taken_back_before_the_write_withdraws_the_target(lab: 
     standing = lab.events(record.Standing)[-1]
     assert (standing.code, [r.code for r in standing.reasons]) == ("withdrawn", ["approval_revoked"])
     assert lab.content == "1\n"
+
+
+def test_a_file_that_cannot_be_read_hides_findings_and_is_nobodys_to_answer_for(lab: Lab) -> None:
+    lab.waive("carol")
+    lab.merged = lab.change({**lab.files("2\n", "0644", checks=True), "targets/web/notes.yaml": b"a: 1\na: 2\n"})
+    lab.waive("carol", rule="parse")
+    lab.waive("carol", rule=model.NOBODYS)
+    lab.converge()
+    (finding,) = next(r.findings for r in lab.cleared().results if r.gate == "opa")
+    assert (finding.code, finding.rule, lab.outcome()) == ("parse", model.NOBODYS, "FAIL")

@@ -143,8 +143,42 @@ def test_what_a_policy_says_stands_at_its_line(said: str, message: str, where: s
 
 
 @pytest.mark.parametrize(
+    ("said", "rule"),
+    [
+        ('{"msg": "no", "rule": "loose"}', "one.loose"),
+        ('{"msg": "no"}', f"one:{model.sha256(b'no')[:12]}"),
+        ('"other"', f"one:{model.sha256(b'other')[:12]}"),
+    ],
+)
+def test_people_waive_the_rule_that_a_deny_names_else_exactly_its_text(said: str, rule: str) -> None:
+    (finding,) = check(estate(policy(RULE % said), gating.target())).findings
+    assert finding.rule == rule
+
+
+def test_what_is_not_listed_and_what_cannot_be_read_is_nobodys_to_answer_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opa, "MAX_FINDINGS", 3)
+    made = estate(policy(RULE % '"no"'), gating.target() | {f"targets/app/{n}.yaml": b"a: 1\na: 2\n" for n in range(5)})
+    found = check(made).findings
+    assert [finding.code for finding in found] == ["parse", "parse", "more"]
+    assert {finding.rule for finding in found} == {model.NOBODYS}
+    assert found[-1].message == "3 more findings"
+
+
+@pytest.mark.parametrize(
     "said",
-    ["1", "true", "null", "[]", "{}", '{"mgs": "no"}', '{"msg": ""}', '{"msg": "no", "paht": []}', '{"msg": 1}', '""'],
+    [
+        "1",
+        "true",
+        "null",
+        "[]",
+        "{}",
+        '{"msg": "no", "rule": "Loose one"}',
+        '{"mgs": "no"}',
+        '{"msg": ""}',
+        '{"msg": "no", "paht": []}',
+        '{"msg": 1}',
+        '""',
+    ],
 )
 def test_what_is_no_message_is_an_error_and_never_a_pass(said: str) -> None:
     with pytest.raises(errors.ConfigError, match="neither a text nor"):
