@@ -413,4 +413,15 @@ def due(entry: record.Record, after: state.State) -> list[str]:
             pass
     if isinstance(entry.event, record.Decision | record.Clearance | record.Operator):
         names += [f"clear:{r}" for r, m in after.pending.items() if not m.results]
+    if isinstance(entry.event, record.Clearance):
+        names += [f"clear:{r}" for r, m in after.pending.items() if _missed(m) & _answered(entry.event)]
     return names
+
+
+def _answered(event: record.Clearance) -> set[str]:
+    return {result.gate for result in event.results if result.outcome is not model.Outcome.ERROR}
+
+
+def _missed(merge: state.Merge) -> set[str]:
+    """The gates that broke when this merge was tried. One that answers another merge may answer it too, before its back-off ends."""
+    return {result.gate for result in merge.results if result.outcome is model.Outcome.ERROR}
