@@ -47,19 +47,22 @@ def canonical_json(value: JsonValue) -> bytes:
     """
     # The standard library writes the same bytes for what most documents are made of, and many times faster.
     if _is_plain(value):
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode()
+        return _ENCODER.encode(value).encode()
     return rfc8785.dumps(value)
+
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True)
 
 
 def _is_plain(value: JsonValue) -> bool:
     """Whether there is no number to round and no key that UTF-16 sorts otherwise: where RFC 8785 asks for more than JSON."""
+    if isinstance(value, str) or value is None:
+        return True
     if isinstance(value, dict):
-        return all(key.isascii() and _is_plain(each) for key, each in value.items())
+        return all(map(str.isascii, value)) and all(map(_is_plain, value.values()))
     if isinstance(value, list):
-        return all(_is_plain(each) for each in value)
-    if isinstance(value, int):
-        return -_MOST <= value <= _MOST
-    return isinstance(value, str) or value is None
+        return all(map(_is_plain, value))
+    return isinstance(value, int) and -_MOST <= value <= _MOST
 
 
 class Value(BaseModel):
