@@ -234,14 +234,18 @@ class Openshift:
         unproven, immutable = key in sight.unproven, want is not None and self._immutable.get(key) == want.digest
         own = key in self._own
         made_from = (proposing.uid_of(live), version, want, memory, identity, unproven, immutable, own, terms, rules)
-        if before is not None and before.made_from == made_from and before.found.health.status is judged.Status.CURRENT:
+        same = before is not None and before.made_from == made_from
+        if before is not None and same and before.found.health.status is judged.Status.CURRENT:
+            return before
+        said = self._judge(key, live, rules)
+        if before is not None and same and before.found.health == said:
             return before
         found = proposing.Found(
             key=key,
             live=live,
             identity=identity,
             memory=memory,
-            health=self._judge(key, live, rules),
+            health=said,
             is_unproven=unproven,
             must_replace=immutable,
             is_own_access=own,
@@ -255,6 +259,7 @@ class Openshift:
     def _judge(self, key: model.Key, live: Body | None, rules: Sequence[document.HealthRule]) -> judged.Judged:
         said = health.judge(live, rules, now=self._clock.now())
         if live is None or said.status is judged.Status.CURRENT or self._cluster is None:
+            self._explainer.is_well(key)
             return said
         return self._explainer.explain(self._cluster, key, live, said, self._clock.monotonic_s())
 

@@ -11,6 +11,9 @@ from reconciler.targets.openshift.client import Body
 
 MOST = 5  # workloads explained in one look, of those that failed and of the others: their causes are mostly the same
 AGAIN_S = 2.0  # A cause is read again after so long, while the workload itself does not change.
+PATIENCE_S = (
+    5.0  # What is on its way for less long needs no explanation; a claim does: it may only wait for its first pod.
+)
 MAX_CHILDREN = "200"
 
 
@@ -25,16 +28,26 @@ class Explainer:
 
     def __init__(self) -> None:
         self._known: dict[model.Key, _Explained] = {}
+        self._since: dict[model.Key, float] = {}  # when each was first seen on its way
         self._left: collections.Counter[bool] = collections.Counter()
 
     def begin(self) -> None:
         """A look begins."""
         self._left = collections.Counter({True: MOST, False: MOST})
 
+    def is_well(self, key: model.Key) -> None:
+        """It needs no explanation any more."""
+        self._since.pop(key, None)
+        self._known.pop(key, None)
+
     def explain(
         self, on: cluster.Cluster, key: model.Key, body: Body, said: judged.Judged, now: float
     ) -> judged.Judged:
         """The same judgement with its cause, if that can be read; what cannot be read explains nothing."""
+        since = self._since.setdefault(key, now)
+        patient = said.status is judged.Status.IN_PROGRESS and body.get("kind") != "PersistentVolumeClaim"
+        if patient and now < since + PATIENCE_S:
+            return said
         known, version = self._known.get(key), str(body["metadata"].get("resourceVersion", ""))
         if known and known.version == version and now < known.until:
             return known.said
