@@ -50,6 +50,7 @@ class Cache:
         self._calls = calls
         self._lock = threading.Lock()  # guards all below
         self._objects: dict[Place, Body] = {}
+        self._labelled: dict[str, set[Place]] = {}  # by the target that their label names
         self._gone: dict[str, None] = {}  # uids whose deletion was answered: late events do not bring them back
         self._writing: set[Place] = set()
         self._listeners: dict[str, list[Heard]] = {}
@@ -75,8 +76,7 @@ class Cache:
     def labelled(self, target: str) -> list[tuple[Place, Body]]:
         """Everything that bears this target's label, in the scopes that are followed."""
         with self._lock:
-            found = list(self._objects.items())
-        return [(place, body) for place, body in found if _label(body) == target]
+            return [(place, self._objects[place]) for place in self._labelled.get(target, ())]
 
     def writing(self, places: set[Place]) -> None:
         """We are about to write these: their events are answers, and wake nobody."""
@@ -99,12 +99,12 @@ class Cache:
                 del self._gone[next(iter(self._gone))]
             found = self._objects.get(place)
             if found is not None and _uid(found) == uid:
-                del self._objects[place]
+                self._put(place, None)
 
     def drop(self, place: Place) -> None:
         """It bears our label no longer, by our own hand."""
         with self._lock:
-            self._objects.pop(place, None)
+            self._put(place, None)
 
     def subscribe(self, target: str, heard: Heard) -> None:
         with self._lock:
@@ -146,16 +146,23 @@ class Cache:
             if body is None:
                 if before is None:
                     return
-                del self._objects[place]
-            else:
-                if _uid(body) in self._gone or (before is not None and not _supersedes(body, before)):
-                    return
-                self._objects[place] = body
+            elif _uid(body) in self._gone or (before is not None and not _supersedes(body, before)):
+                return
+            self._put(place, body)
             quiet = place in self._writing
             names = {_label(each) for each in (before, body) if each is not None}
             told = [] if quiet else [heard for name in names for heard in self._listeners.get(name, [])]
         for heard in told:
             heard(place, body)
+
+    def _put(self, place: Place, body: Body | None) -> None:
+        """With the lock held."""
+        before = self._objects.pop(place, None)
+        if before is not None:
+            self._labelled.get(_label(before), set()).discard(place)
+        if body is not None:
+            self._objects[place] = body
+            self._labelled.setdefault(_label(body), set()).add(place)
 
 
 class _Following:

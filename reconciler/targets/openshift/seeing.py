@@ -15,6 +15,10 @@ ASKED_ONE_BY_ONE = 4  # of one kind in one namespace; more are found out by one 
 NAMES_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 
+# Keys are the same at every look.
+_named = functools.lru_cache(maxsize=1 << 15)(naming.parse_key)
+
+
 @dataclass
 class Sight:
     """`live` holds None for what is certainly absent; what stands in `errors` is neither there nor absent."""
@@ -50,7 +54,7 @@ def _locate(
 ) -> None:
     refreshed = False
     for key in keys:
-        named = naming.parse_key(key)
+        named = _named(key)
         want = wants.get(key)
         version = str(want.body.get("apiVersion", "")).rpartition("/")[2] if want else ""
         resource = on.discovery.find(named.group, named.kind, version)
@@ -146,8 +150,8 @@ def _names(on: cluster.Cluster, resource: discovery.Resource, namespace: str) ->
 def _note_unproven(wants: Mapping[model.Key, proposing.Want], sight: Sight) -> None:
     """What lies in a namespace that is still to come."""
     coming = {
-        naming.parse_key(key).name
+        _named(key).name
         for key, want in wants.items()
         if want.body.get("kind") in {"Namespace", "Project", "ProjectRequest"} and sight.live.get(key, {}) is None
     }
-    sight.unproven |= {key for key in wants if naming.parse_key(key).namespace in coming}
+    sight.unproven |= {key for key in wants if _named(key).namespace in coming}
