@@ -26,7 +26,8 @@ def changed(before: model.Tree, after: model.Tree) -> tuple[bytes, ...]:
     # Most entries are the same objects on both sides; this runs over every file of the repository at each merge.
     both = zip(after, after.values(), map(before.get, after), strict=True)
     differing = [path for path, new, old in both if new is not old and new != old]
-    gone = [path for path in before if path not in after]
+    added = sum(1 for path in differing if path not in before)
+    gone = [path for path in before if path not in after] if len(before) + added != len(after) else []
     return tuple(sorted(differing + gone))
 
 

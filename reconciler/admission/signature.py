@@ -69,6 +69,7 @@ def verify_blob(payload: bytes, blob: bytes, *, namespace: str) -> Verified | mo
         return _invalid("the signature is not of these bytes by this key").reason
 
 
+@functools.lru_cache(maxsize=16)  # The grammar of a commit asks first, the check of its signature right after.
 def dearmor(armored: bytes) -> bytes | model.Reason:
     """The blob in an armor, which must be the one that `armor` makes of it. Reasons: sig_invalid, multi_sig."""
     if armored.startswith(_PGP):

@@ -278,7 +278,13 @@ class _Batch:
 
     def headers(self, oids: tuple[model.Oid, ...]) -> list[Header]:
         self._send("info", oids)
-        return [_header(oid, self._line()) for oid in oids]
+        while self._held.count(b"\n") < len(oids):  # Nothing else is under way: that is all there will be.
+            self._receive()
+        lines = self._held.decode(errors="replace").split("\n")[:-1]
+        self._taken = len(self._held)
+        if len(lines) != len(oids):
+            raise _DiedError
+        return [_header(oid, line) for oid, line in zip(oids, lines, strict=True)]
 
     def contents(self, oids: tuple[model.Oid, ...], headers: Mapping[model.Oid, Header]) -> list[Raw]:
         """What these headers announced. A process that now says something else is of no use any more."""
@@ -291,6 +297,10 @@ class _Batch:
     def _send(self, command: str, oids: tuple[model.Oid, ...]) -> None:
         """All in one go: with `--buffer` git answers nothing before the `flush`, so it is never waiting for us to read."""
         self._deadline_s = time.monotonic() + self._timeout_s
+        if self._taken != len(self._held):
+            raise _DiedError  # It said more than it was asked.
+        self._held.clear()
+        self._taken = 0
         left = memoryview((f"{command} " + f"\n{command} ".join(oids) + "\nflush\n").encode())
         while left:
             try:
@@ -301,21 +311,22 @@ class _Batch:
                 raise _DiedError from exc
 
     def _content(self, oid: model.Oid, header: Header) -> Raw:
-        if self._line() != f"{oid} {header.kind} {header.size_bytes}".encode():
-            raise _DiedError
-        return Raw(header.kind, self._take(header.size_bytes + 1)[:-1])
+        kind, size_bytes = header
+        head = f"{oid} {kind} {size_bytes}\n".encode()
+        # Another answer may be shorter, `missing` above all: waiting for this one whole could be for ever.
+        for known in (head[: len(f"{oid} {MISSING}\n")], head):
+            self._hold(len(known))
+            if not self._held.startswith(known, self._taken):
+                raise _DiedError
+        self._hold(len(head) + size_bytes + 1)
+        begin = self._taken + len(head)
+        self._taken = begin + size_bytes + 1
+        return Raw(kind, bytes(memoryview(self._held)[begin : begin + size_bytes]))
 
-    def _line(self) -> bytes:
-        while (end := self._held.find(b"\n", self._taken)) < 0:
-            self._receive()
-        return self._take(end + 1 - self._taken)[:-1]
-
-    def _take(self, size_bytes: int) -> bytes:
+    def _hold(self, size_bytes: int) -> None:
+        """Have so many bytes that were not taken yet."""
         while len(self._held) - self._taken < size_bytes:
             self._receive()
-        taken = bytes(memoryview(self._held)[self._taken : self._taken + size_bytes])
-        self._taken += size_bytes
-        return taken
 
     def _receive(self) -> None:
         if self._taken:
@@ -333,8 +344,8 @@ class _Batch:
             raise errors.TransientError("source_error", f"git cat-file gave no answer within {self._timeout_s:g} s")
 
 
-def _header(oid: model.Oid, line: bytes) -> Header:
-    name, _, rest = line.decode(errors="replace").partition(" ")
+def _header(oid: model.Oid, line: str) -> Header:
+    name, _, rest = line.partition(" ")
     kind, _, size = rest.partition(" ")
     if name != oid or not ((size.isascii() and size.isdigit()) or rest == MISSING):
         raise _DiedError  # An answer to something else: this process is of no use any more.
