@@ -127,7 +127,7 @@ def recollect(want: Want, live: Body, terms: Terms) -> Memory | None:
     if want.gives_back or not was_sent(want, live) or not is_marked(live, terms):
         return None
     fields = comparing.our_fields(live, terms.manager)
-    if not fields or any(comparing.uncovered(want.body, fields)):
+    if not fields or any(comparing.uncovered(_as_kept(want.body), fields)):
         return None
     return Memory(want.digest, uid_of(live), fields, own_values(live, fields, terms), version_of(live))
 
@@ -376,8 +376,16 @@ def _uncovered(found: Found, want: Want, live: Body, terms: Terms) -> tuple[comp
     fields = comparing.our_fields(live, terms.manager)
     if found.identity is None or not fields or not was_sent(want, live):
         return ()
-    gone = comparing.uncovered(want.body, fields)
+    gone = comparing.uncovered(_as_kept(want.body), fields)
     return tuple(comparing.Lost(path, comparing.taker(live, path, terms.manager)) for path in gone)
+
+
+def _as_kept(body: Body) -> Body:
+    """What a Secret says under `stringData` is owned under `data`: the server never reads the other back."""
+    written = body.get("stringData") if body.get("kind") == "Secret" else None
+    if not isinstance(written, dict):
+        return body
+    return {**{name: value for name, value in body.items() if name != "stringData"}, "data": written}
 
 
 def _whole(live: Body, terms: Terms) -> JsonValue:

@@ -143,7 +143,10 @@ def test_a_new_daemon_finds_everything_as_it_was_and_writes_nothing(
     kube: planes.ControlPlane, kube_namespace: str, daemon: openshift.Daemon
 ) -> None:
     wanted = openshift.desired(
-        kube_namespace, openshift.config_map(kube_namespace, "a", {"text": "one"}), deployment(kube_namespace)
+        kube_namespace,
+        openshift.config_map(kube_namespace, "a", {"text": "one"}),
+        secret(kube_namespace),
+        deployment(kube_namespace),
     )
     daemon.converge(wanted)
     next_ = daemon.restarted()
