@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from reconciler import documents, errors, model, ports
-from reconciler.admission import ballot, codes, commit, judging, lint, policy, reviewing, statement, tree
+from reconciler.admission import ballot, codes, commit, earlier, judging, lint, policy, reviewing, statement, tree
 from reconciler.audit import log, record, state
 
 Terms = judging.Terms
@@ -163,7 +163,9 @@ def _envelopes(repository: ports.Repository, revision: model.Oid) -> tuple[bytes
         parsed = commit.parse_commit(revision, repository.commit(revision))
         if isinstance(parsed, model.Reason) or len(parsed.parents) != _MERGE_PARENTS:
             return ()
-        return repository.envelopes(parsed.parents[1])
+        head = parsed.parents[1]
+        heads = (head, *earlier.possible(repository, head))
+        return tuple(envelope for each in heads for envelope in repository.envelopes(each))
     except (errors.PermanentError, errors.TransientError):
         return ()  # Said again, as a verdict, by the judge.
 

@@ -65,7 +65,15 @@ class Question:
     denied_keys: frozenset[str] = frozenset()
     denied_people: frozenset[str] = frozenset()
     glass: emergency.Glass = dataclasses.field(default_factory=emergency.Glass)
+    earlier: tuple[model.Oid, ...] = ()  # heads of the same change, before the branch took in the watched one
     longest: timedelta | None = None  # how long a statement may be good for; None: as long as an approval
+
+    @property
+    def heads(self) -> tuple[model.Oid, ...]:
+        return (self.binding.head, *self.earlier)
+
+    def are_of_one_change(self, one: model.Oid, other: model.Oid) -> bool:
+        return one == other or {one, other}.issubset(self.heads)
 
 
 @dataclass(frozen=True)
@@ -94,7 +102,9 @@ def count(casts: Sequence[Cast], question: Question) -> Ballot:
     counted = [vote for vote, reason in judged if reason is None]
     people = tuple(sorted({vote.person for vote in counted if vote.said.decision == "approve"}))
     standing = [
-        v for v in against if v.said.decision == "reject" and _stands(v, known) and v.person in question.electorate
+        v
+        for v in against
+        if v.said.decision == "reject" and _stands(v, known, question) and v.person in question.electorate
     ]
     approvals = (*(_approval(vote, reason) for vote, reason in judged), *strangers)
     first = min(counted, key=lambda vote: (vote.seen, vote.said.digest), default=None)
@@ -191,7 +201,7 @@ def _shorten(strangers: list[model.Approval]) -> list[model.Approval]:
 def _is_rejection(vote: _Vote, question: Question) -> bool:
     """It fits by repository, ref and head: it does not lapse because the effect moved on, nor because it is old."""
     said, asked = vote.said.binding, question.binding
-    fits = (said.repo, said.ref, said.head) == (asked.repo, asked.ref, asked.head)
+    fits = (said.repo, said.ref) == (asked.repo, asked.ref) and said.head in question.heads
     return vote.said.decision == "reject" and fits and not _is_old(vote, question)
 
 
@@ -199,13 +209,13 @@ def _is_old(vote: _Vote, question: Question) -> bool:
     return question.reset is not None and min(vote.spoken) <= question.reset
 
 
-def _stands(reject: _Vote, known: Sequence[_Vote]) -> bool:
+def _stands(reject: _Vote, known: Sequence[_Vote], question: Question) -> bool:
     """Until its person approves later, by both clocks, or takes it back."""
     own = [vote for vote in known if vote.person == reject.person]
     taken_back = any(vote.said.revokes == reject.said.digest for vote in own)
     changed = any(
         vote.said.decision in {"approve", "emergency"}
-        and vote.said.binding.head == reject.said.binding.head
+        and question.are_of_one_change(vote.said.binding.head, reject.said.binding.head)
         and not reject.is_later(vote)
         for vote in own
     )
@@ -227,7 +237,7 @@ def _fault(vote: _Vote, against: Sequence[_Vote], question: Question) -> model.R
     for check in (_of_signer, _of_binding, _of_time, _of_duties):
         if reason := check(vote, question):
             return reason
-    return _taken_back(vote, against)
+    return _taken_back(vote, against, question)
 
 
 def _of_emergency(vote: _Vote, against: Sequence[_Vote], question: Question) -> model.Reason | None:
@@ -241,7 +251,7 @@ def _of_emergency(vote: _Vote, against: Sequence[_Vote], question: Question) -> 
     if why:
         fix = "reconciler emergency, within its scope; or get the usual approvals"
         return model.Reason(code="emergency_scope", message=why, where=vote.person, fix=fix)
-    return bound or _taken_back(vote, against)
+    return bound or _taken_back(vote, against, question)
 
 
 def _of_kind(vote: _Vote) -> model.Reason | None:
@@ -270,10 +280,12 @@ def _of_signer(vote: _Vote, question: Question) -> model.Reason | None:
 
 def _of_binding(vote: _Vote, question: Question) -> model.Reason | None:
     said, asked = vote.said.binding, question.binding
+    earlier = () if vote.said.decision == "emergency" else question.earlier
+    head = said.head if said.head in earlier else asked.head
     compared = (
         ("repo_id", "another repository", (said.repo, said.object_format), (asked.repo, asked.object_format)),
         ("ref", "another ref", (said.ref,), (asked.ref,)),
-        ("stale_head", "another head", (said.head,), (asked.head,)),
+        ("stale_head", "another head", (said.head,), (head,)),
         ("stale_effect", "another effect: something it touches has moved since", (said.effect,), (asked.effect,)),
         ("stale_effect", "skips other commits than this merge", said.skips, asked.skips),
         ("environments", "other environments", said.environments, asked.environments),
@@ -310,12 +322,12 @@ def _of_duties(vote: _Vote, question: Question) -> model.Reason | None:
     return _reason(code, _DUTIES[code], vote.person)
 
 
-def _taken_back(vote: _Vote, against: Sequence[_Vote]) -> model.Reason | None:
+def _taken_back(vote: _Vote, against: Sequence[_Vote], question: Question) -> model.Reason | None:
     for other in against:
         if other.person != vote.person:
             continue
         names_it = other.said.revokes == vote.said.digest
-        of_this_head = other.said.binding.head == vote.said.binding.head
+        of_this_head = question.are_of_one_change(other.said.binding.head, vote.said.binding.head)
         if other.said.decision == "revoke" and (names_it or (of_this_head and other.is_later(vote))):
             return _reason("approval_revoked", "was taken back", vote.person)
         if other.said.decision == "reject" and other.is_later(vote):

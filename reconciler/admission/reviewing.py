@@ -40,7 +40,7 @@ def judge(
     if owed.head is None or not need:
         message = f"no policy says who reviews {owed.revision[:12]}"
         return Reviewed((), (), (model.Reason(code="emergency_scope", message=message, fix="renew `emergency`"),))
-    casts = voting.read_statements(repository, owed.head, rules, known.seen, now)
+    casts = voting.read_statements(repository, (owed.head,), rules, known.seen, now)
     question = ballot.Question(
         binding=_binding(owed, rules, owed.head),
         rules=rules,

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from reconciler import errors, model, ports
 from reconciler.admission import (
     ballot,
+    earlier,
     effect,
     emergency,
     facts,
@@ -129,7 +130,8 @@ def _ask(matter: _Matter) -> _Poll:
     hits = _rules(matter)
     asked = slots.ask(rules, hits, shape.mergers)
     excluded = shape.span.excluded(rules)
-    casts, unread = _casts(matter)
+    before = earlier.heads(matter.repository, _head(matter), case.base)
+    casts, unread = _casts(matter, before)
     could = frozenset(person for each in asked for person in each.members - each.barred) | _breakers(rules, casts)
     question = ballot.Question(
         binding=_binding(matter),
@@ -142,17 +144,22 @@ def _ask(matter: _Matter) -> _Poll:
         denied_keys=case.terms.denied.keys,
         denied_people=case.terms.denied.people,
         glass=emergency.glass(rules, matter.done, case),
+        earlier=before,
     )
     counted = ballot.Ballot(reasons=unread) if unread else ballot.count(casts, question)
     poll = _Poll(question, counted, slots.fill(asked, counted.people), hits, casts)
     return _break_glass(matter, poll) if counted.emergencies else poll
 
 
-def _casts(matter: _Matter) -> tuple[tuple[ballot.Cast, ...], model.ValidationResult]:
-    """The statements under the head, or why nobody reads so many."""
-    head, case = matter.shape.head or matter.case.revision, matter.case
+def _head(matter: _Matter) -> model.Oid:
+    return matter.shape.head or matter.case.revision
+
+
+def _casts(matter: _Matter, before: Sequence[model.Oid]) -> tuple[tuple[ballot.Cast, ...], model.ValidationResult]:
+    """The statements under the head and those before it, or why nobody reads so many."""
+    heads, case = (_head(matter), *before), matter.case
     try:
-        return read_statements(matter.repository, head, matter.rules, case.known.seen, case.now), ()
+        return read_statements(matter.repository, heads, matter.rules, case.known.seen, case.now), ()
     except errors.PermanentError as exc:
         return (), (model.Reason.of(exc),)
 
@@ -231,7 +238,7 @@ def _binding(matter: _Matter) -> statement.Binding:
         repo=repository.id,
         object_format=repository.object_format,
         ref=repository.ref,
-        head=matter.shape.head or matter.case.revision,
+        head=_head(matter),
         effect=matter.done.digest,
         environments=facts.environments(matter.concerns, frozenset(matter.rules.environments)),
         skips=matter.case.skipped,
@@ -251,14 +258,18 @@ def _is_recovery(poll: _Poll) -> bool:
 
 
 def read_statements(
-    repository: ports.Repository, head: model.Oid, rules: policy.Policy, seen: Mapping[str, datetime], now: datetime
+    repository: ports.Repository,
+    heads: Sequence[model.Oid],
+    rules: policy.Policy,
+    seen: Mapping[str, datetime],
+    now: datetime,
 ) -> tuple[ballot.Cast, ...]:
-    """Every envelope that lies under this head, opened; its t_obs from the log, or now.
+    """Every envelope that lies under these heads, opened; its t_obs from the log, or now.
 
     Raises: PermanentError(limit), which holds the merge.
     """
     casts = []
-    for envelope in repository.envelopes(head):
+    for envelope in (envelope for head in heads for envelope in repository.envelopes(head)):
         digest = model.sha256(envelope)
         opened = ballot.open_envelope(envelope, rules.namespace)
         casts.append(ballot.Cast(digest, opened, seen.get(f"sha256:{digest}", now), envelope))

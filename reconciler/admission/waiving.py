@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from reconciler import errors, model, ports
-from reconciler.admission import ballot, effect, facts, form, policy, slots, statement, voting
+from reconciler.admission import ballot, earlier, effect, facts, form, policy, slots, statement, voting
 from reconciler.audit import record
 
 NEVER = frozenset({"schema"})
@@ -61,7 +61,7 @@ def find(
         return Waivers()
     try:
         question = _question(repository, decision, rules, around)
-        casts = voting.read_statements(repository, decision.head, rules, {}, around.now)
+        casts = voting.read_statements(repository, question.heads, rules, {}, around.now)
     except (errors.ConfigError, errors.PermanentError, errors.TransientError):
         return Waivers()
     if question.binding.effect != decision.effect:
@@ -126,6 +126,7 @@ def _question(
         denied_keys=around.denied.keys,
         denied_people=around.denied.people,
         longest=timedelta(seconds=waiving.max_duration) if waiving else timedelta(0),
+        earlier=earlier.heads(repository, decision.head, decision.base) if decision.head else (),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from reconciler import errors, model
+from reconciler.admission import earlier
 from reconciler.cli import clone, printing
 from reconciler.git import approvals, writing
 
@@ -14,7 +15,8 @@ def approvals_of(here: clone.Clone, *heads: model.Oid) -> None:
     """A remote that does not answer is no reason to stop: what is here still counts, and the daemon judges again."""
     if not here.remote or not heads:
         return
-    prefixes = [approvals.prefix_of(head) for head in heads[-_AT_ONCE:]]
+    asked = [each for head in heads for each in (head, *earlier.possible(here.repository, head))]
+    prefixes = [approvals.prefix_of(head) for head in asked[-_AT_ONCE:]]
     refspecs = [f"{prefix}*:{prefix}*" for prefix in prefixes]  # Never forced: such a name stays with its envelope.
     try:
         writing.fetch(here.path, here.remote, *refspecs, within_s=WITHIN_S)

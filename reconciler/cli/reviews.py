@@ -129,7 +129,7 @@ def _told(here: clone.Clone, found: candidates.Candidate, owed: record.Obligatio
 
 
 def _emergencies(here: clone.Clone, found: candidates.Candidate) -> list[statement.Statement]:
-    casts = voting.read_statements(here.repository, found.head, here.rules, {}, datetime.now(UTC))
+    casts = voting.read_statements(here.repository, (found.head,), here.rules, {}, datetime.now(UTC))
     said = (cast.opened for cast in casts if isinstance(cast.opened, statement.Statement))
     known = [each for each in said if here.rules.knows(each.key.key_id)]
     return sorted((each for each in known if each.decision == "emergency"), key=lambda each: each.issued_at)

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from reconciler import documents, errors, model, ports
-from reconciler.admission import admit, admitted, codes, judging, policy, waiving, withdrawing
+from reconciler.admission import admit, admitted, codes, earlier, judging, policy, waiving, withdrawing
 from reconciler.audit import log, record, state
 from reconciler.convergence import clearing, deciding
 from reconciler.convergence import target as targets
@@ -232,7 +232,8 @@ class Core:
 
     def _statements(self, known: state.Target, behind: tuple[int, ...]) -> object:
         """All that is said about these merges, and what it is judged by; None where it cannot be read."""
-        heads = [head for seq, head in known.heads.items() if seq in behind]
+        merged = [head for seq, head in known.heads.items() if seq in behind]
+        heads = [each for head in merged for each in (head, *earlier.possible(self.repository, head))]
         try:
             said = tuple(model.sha256(each) for head in heads for each in self.repository.envelopes(head))
         except (errors.TransientError, errors.PermanentError):

@@ -11,10 +11,12 @@ import re
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler import errors, model
+from reconciler.admission import earlier
 from reconciler.git import approvals, complaints, objects, process, repository, store, trees
 
 TIP = "refs/incoming/tip"
@@ -89,7 +91,7 @@ class Mirror:
             self._check()
             self._fetch(f"+{self._watched.ref}:{TIP}")
             tip = self._tip()
-            self._fetch_approvals(sorted(heads | self._brought(tip, after)))
+            self._fetch_approvals(sorted(self._with_earlier(heads | self._brought(tip, after))))
             self._compact()
         return tip
 
@@ -112,7 +114,7 @@ class Mirror:
                     where=self._watched.remote.url,
                     fix="push the head first",
                 ) from exc
-            self._fetch_approvals([head])
+            self._fetch_approvals(sorted(self._with_earlier({head})))
 
     def keep_approval(self, head: model.Oid, envelope: bytes) -> str:
         """Put an envelope that came by upload where fetched ones lie, and return its ref. Twice is once.
@@ -214,6 +216,10 @@ class Mirror:
                 where=self._watched.remote.url,
                 fix="push it to the watched branch there; if it is the pinned one, see source.genesis too",
             ) from exc
+
+    def _with_earlier(self, heads: AbstractSet[model.Oid]) -> frozenset[model.Oid]:
+        """Before a branch took in the watched one it had other heads, and people signed for these."""
+        return frozenset(each for head in heads for each in (head, *earlier.possible(self.repository, head)))
 
     def _check(self) -> None:
         """Look the mirror over, before every use and under the lock.

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support import catalogue
 
-from attacks import emergencies, histories, limits, merges, paths, people, policies, signatures, statements
+from attacks import emergencies, histories, limits, merges, paths, people, policies, signatures, statements, updates
 from reconciler.audit import record
 from reconciler.git import repository
 
@@ -21,7 +21,7 @@ def _case(each: pytest.ParameterSet) -> catalogue.Case:
     return case
 
 
-TABLES = (people, signatures, merges, histories, paths, statements, policies, emergencies, limits)
+TABLES = (people, signatures, merges, histories, paths, statements, policies, emergencies, updates, limits)
 ALL = [each for table in TABLES for each in table.case.cases]
 SEEN_BEFORE = [each for each in ALL if _case(each).before_merge]
 IN_GIT = [each for each in ALL if _case(each).in_git]

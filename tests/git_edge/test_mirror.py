@@ -80,6 +80,23 @@ def test_the_tip_and_the_approvals_of_new_and_waiting_heads_come_and_nothing_els
     assert list(source.repository.first_parents(tip, start)) == [tip]
 
 
+def test_the_approvals_of_the_heads_before_an_update_of_the_branch_come_too(remote: Clone, open_mirror: Open) -> None:
+    start = remote.commit({"a": b"1"})
+    moved = remote.commit({"a": b"1", "b": b"1"}, start)
+    first = remote.commit({"f": b"1"}, start)
+    second = remote.commit({"f": b"1", "b": b"1"}, first, moved)
+    third = remote.commit({"f": b"1", "b": b"2"}, second, moved)
+    before = remote.commit({"f": b"0"}, start, ref="refs/heads/other")
+    for oid in (first, second, third, before):
+        remote.approve(oid, oid.encode())
+    tip = remote.commit({"f": b"1", "b": b"2"}, moved, third)
+    source = open_mirror()
+    assert source.fetch(start, NONE) == tip
+    assert [source.repository.envelopes(oid) for oid in (first, second, third, before)] == [
+        (first.encode(),), (second.encode(),), (third.encode(),), (),
+    ]  # fmt: skip
+
+
 def test_an_idle_poll_is_one_fetch_of_one_ref(
     remote: Clone, open_mirror: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
