@@ -13,6 +13,7 @@ Writes benchmarks/results/openshift.md.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 import time
@@ -89,8 +90,9 @@ class Course:
 
 def measure(make: Callable[..., kube_subjects.Subject], count: int, options: argparse.Namespace) -> Course:
     with tempfile.TemporaryDirectory() as folder:
-        plane = kube.ControlPlane(Path(folder) / "plane").wait()
+        plane = kube.ControlPlane(Path(folder) / "plane")
         try:
+            plane.wait()
             plane.api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
             subject = make(plane, Path(folder) / "subject", options.interval)
             course = Course(subject, plane, count, options.idle)
@@ -118,7 +120,10 @@ def main() -> None:
     known |= kube_subjects.peers(options.peers_from)
     rows, notes = (
         [],
-        [f"seconds, in brackets of them the subject's own processor; interval of everybody: {options.interval} s"],
+        [
+            f"seconds, in brackets of them the subject's own processor; interval of everybody: {options.interval} s",
+            f"load of the machine before it began: {os.getloadavg()[1]:.1f}",
+        ],
     )
     for count in options.objects:
         for name in options.subjects:

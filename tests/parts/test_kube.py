@@ -134,13 +134,16 @@ def test_a_plane_of_ones_own_comes_back_with_its_data_and_ends_with_the_run(
         assert read(kubeconfig, f"/api/v1/namespaces/{namespace}") == 200
 
 
-def test_nothing_is_left_when_the_run_was_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("folder_is_gone", [False, True], ids=["", "and its folder removed"])
+def test_nothing_is_left_when_the_run_was_killed(tmp_path: Path, *, folder_is_gone: bool) -> None:
     parts.need_kube()
     with subprocess.Popen(["sleep", "100"]) as run:
         plane = ControlPlane(tmp_path / "plane", while_pid=run.pid)
         plane.wait()
         pids = [int(path.read_text().split()[0]) for path in (plane.folder / "pids").iterdir()]
         assert len(pids) == 4
+        if folder_is_gone:
+            plane.folder.rename(tmp_path / "elsewhere")
         run.kill()
     end = time.monotonic() + 30
     while plane.folder.exists() or any(_lives(pid) for pid in pids):

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeAlias
@@ -198,7 +199,19 @@ def main(folder: str, pid: str) -> None:
     if handle is not None:
         select.select([handle], [], [])
     plane.stop()
+    for left in _of(folder):  # Whoever took the folder away took their ids along.
+        os.kill(left, signal.SIGKILL)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _of(folder: str) -> list[int]:
+    """The processes that were begun with a file in this folder, but for this one."""
+    found = []
+    for each in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if int(each.parent.name) != os.getpid() and f"{folder}/".encode() in each.read_bytes():
+                found.append(int(each.parent.name))
+    return found
 
 
 if __name__ == "__main__":
