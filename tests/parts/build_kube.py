@@ -206,6 +206,6 @@ class Go:
 
 if __name__ == "__main__":
     if "--missing" in sys.argv:  # Say what lacks, and build nothing.
-        raise SystemExit(", ".join(missing()))
+        raise SystemExit(", ".join(missing()) or 0)
     build()
     print(cache())  # noqa: T201 - for the person who typed it
