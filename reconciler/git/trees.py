@@ -26,6 +26,7 @@ DIRECTORY = "040000"
 GITLINK = "160000"
 AHEAD = 1024  # directories of one level, and blobs, that are read ahead
 KEPT_TREES = 6  # in paths of the largest tree: two neighbours with all that lies between root and leaves
+KEPT_PATHS = 100_000  # however small the trees are
 MANY = 64  # files below a directory from which copying its neighbour is faster than putting it together
 
 _LINES = {
@@ -167,6 +168,7 @@ class TreeReader:
         self._digests: OrderedDict[model.Oid, _Digest] = OrderedDict()
         self._below: OrderedDict[model.Oid, _Below] = OrderedDict()
         self._paths = 0  # in all of `_below`
+        self._largest = 0  # files in the largest tree
         self._neighbours: OrderedDict[_Likeness, _Neighbour] = OrderedDict()
 
     def tree(self, root: model.Oid) -> model.Tree:
@@ -180,6 +182,7 @@ class TreeReader:
                 unknown = self._read_directories(root)
                 extents = self._measure(root, unknown)  # Before a blob is read, and before anything is multiplied.
                 digests = self._read_digests(unknown)
+                self._largest = max(self._largest, extents[root].files)
                 for oid, extent in extents.items():
                     self._below[oid] = self._expand(oid, unknown[oid], extent, digests)
                     self._paths += extent.files + 1
@@ -312,7 +315,7 @@ class TreeReader:
             size_bytes += sum(digests[each].size_bytes for each in directory.blobs)
         if size_bytes > self._limits.tree_bytes:  # Also when all was known: the answer may not depend on what is kept.
             raise _beyond("bytes", self._limits.tree_bytes)
-        if self._paths > self._limits.files:  # There may be something to forget soon: not what is in use.
+        if 2 * self._paths > KEPT_PATHS:  # There may be something to forget soon: not what is in use.
             for each in directory.folders:
                 self._below.move_to_end(each)
         changes = self._changes(pairs, digests) if neighbour else None
@@ -361,8 +364,9 @@ class TreeReader:
         return changes
 
     def _forget(self) -> None:
-        """Drop what was used least lately, beyond some whole trees of paths."""
-        while self._paths > KEPT_TREES * self._limits.files:
+        """Drop what was used least lately, beyond some whole trees of paths. What is kept, the garbage collector visits."""
+        most = min(KEPT_TREES * self._limits.files, max(KEPT_PATHS, KEPT_TREES * self._largest))
+        while self._paths > most:
             _, oldest = self._below.popitem(last=False)
             self._paths -= oldest.extent.files + 1
 
