@@ -42,6 +42,8 @@ class Auditor(books.Books):
             case record.Decision(verdict=model.Verdict.ACCEPT) as event:
                 laws.a_merge_comes_in_only_signed_and_approved(self, event)
                 self.decisions[event.revision] = event
+                self.site.accepted.add(event.revision)
+                self.site.counts["emergencies"] += event.emergency is not None
                 for name, target_digest in event.targets.items():
                     if target_digest:
                         self.history(name).accepted.add(target_digest)
@@ -52,6 +54,9 @@ class Auditor(books.Books):
                     self._move(event.revision)
             case record.Operator() as event:
                 self._operate(event)
+            case record.Obligation() as event:
+                laws.what_is_owed_is_what_was_let_in_and_ends_by_others(self, event)
+                self.site.counts[f"obligation: {event.kind} {event.change}"] += 1
             case record.Intent() as event:
                 for law in laws.INTENT_LAWS:
                     law(self, self.history(event.target), event)

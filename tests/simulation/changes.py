@@ -19,6 +19,8 @@ PROD, DEV = ("ledger", "payments"), ("sandbox", "edge")
 NAMES = (*PROD, *DEV)
 KEYS = ("one", "two", "three", "late", "m1:x", "m2:x", "extra")
 AUTHORS = ("alice", "heidi", "carol")
+BREAKERS, BOARD = ("bob", "carol"), ("dan", "erin", "frank")
+EMERGENCIES = 2  # a week: no seed lasts longer
 ADMINS, SRE = list(estate.ADMINS), list(estate.SRE)
 # Short, so that a value that never becomes healthy does not fill the log with looks.
 DEADLINES: dict[str, JsonValue] = {"health": "12s", "total": "60s"}
@@ -36,10 +38,16 @@ def key(name: str) -> signing.Key:
 
 @functools.cache
 def policy(freeze: tuple[str, str] | None) -> bytes:
-    spec = estate.policy_spec()
+    spec = rules()
     if freeze:
-        spec["freeze"] = [{"id": "close", "from": freeze[0], "to": freeze[1], "environments": ["prod"]}]
+        edges = {"from": freeze[0], "to": freeze[1]}
+        spec["freeze"] = [{"id": "close", **edges, "environments": ["prod"], "allow": ["emergency"]}]
     return estate.policy_blob(spec)
+
+
+def rules() -> estate.Spec:
+    review = {"within": "5m", "need": [estate.need("change-board", 2)]}
+    return estate.emergency_spec(review=review, maxPerWeek=EMERGENCIES, maxDuration="1h")
 
 
 def files(name: str, document: world.Document | None) -> dict[str, bytes | None]:
@@ -60,7 +68,7 @@ class People:
         content: dict[str, bytes] = {
             path: blob for name, each in documents.items() for path, blob in files(name, each).items() if blob
         }
-        site.bank = estate.Estate(content)
+        site.bank = estate.Estate(content, spec=rules())
         site.documents[site.bank.genesis] = documents
 
     @property
@@ -143,12 +151,15 @@ class People:
         return self._propose({name: None}, "remove") if len(self.tip) > 1 else ""
 
     def _propose(self, wanted: Mapping[str, world.Document | None], what: str) -> str:
-        kinds = ("good", "late", "few", "self", "rejected", "unsigned", "stranger", "direct", "empty-handed")
-        kind = self.rng.choices(kinds, (76, 10, 2, 2, 2, 2, 2, 1, 3))[0]
+        kinds = (
+            *("good", "late", "few", "self", "rejected", "unsigned", "stranger", "direct", "empty-handed"),
+            *("emergency", "emergency that ended", "emergency of an author", "emergency of an outsider"),
+        )
+        kind = self.rng.choices(kinds, (70, 10, 2, 2, 2, 2, 2, 1, 3, 8, 3, 3, 3))[0]
         changed = {p: b for name, each in wanted.items() for p, b in files(name, each).items()}
         after = {**self.tip, **{n: d for n, d in wanted.items() if d is not None}}
         after = {n: d for n, d in after.items() if wanted.get(n, d) is not None}
-        author = "alice" if kind == "self" else self.rng.choice(AUTHORS)
+        author = "alice" if kind == "self" else "carol" if "author" in kind else self.rng.choice(AUTHORS)
         merge = self._merge(changed, after, author, kind)
         approvers = self._approvers(merge)
         match kind:
@@ -163,6 +174,10 @@ class People:
             case "rejected":
                 self.approve(merge, approvers)
                 self._vote(merge, "heidi" if author != "heidi" else "alice", "reject")
+            case _ if kind.startswith("emergency"):
+                who = "carol" if "author" in kind else "grace" if "outsider" in kind else "bob"
+                self._break_glass(merge, who, -60 if "ended" in kind else self.rng.choice((120, 1200, 3000)))
+                self.late.append((merge, approvers))
             case _:
                 pass
         self.site.counts[f"merge: {kind}"] += 1
@@ -236,6 +251,25 @@ class People:
             merge.rejected.add(person)
             merge.rejected_at = merge.rejected_at or self.site.time.wall()
 
+    def _break_glass(self, merge: world.Merge, who: str, lasts_s: int) -> None:
+        now = self.site.time.wall().replace(microsecond=0)
+        said = estate.breaking(now, issued_at=now - timedelta(minutes=5), expires_at=now + timedelta(seconds=lasts_s))
+        envelope = signing.approve(key(who), who, self._binding(merge, merge.base), **said)
+        self.site.bank.store.add_envelope(merge.head, envelope, held=False)
+        merge.broken[who] = now + timedelta(seconds=lasts_s)
+
+    def review(self, merges: Iterable[world.Merge] = (), *people: str) -> str:
+        """Somebody looks at what an emergency let in, or says so; now and then it is whoever broke the glass."""
+        broken = [m for m in merges or list(self.site.merges.values())[-6:] if m.broken]
+        for merge in broken:
+            for person in people or self.rng.sample((*BOARD, *merge.broken), 2):
+                at = self.site.time.wall().replace(microsecond=0) + timedelta(seconds=1)
+                binding = self._binding(merge, merge.base)
+                said = signing.approve(key(person), person, binding, decision="review", issued_at=at)
+                self.site.bank.store.add_envelope(merge.head, said, held=False)
+                merge.reviewed[person] = at
+        return f"reviews of {[m.revision[:8] for m in broken]}" if broken else ""
+
     def approve_late(self) -> str:
         if not self.late:
             return ""
@@ -307,4 +341,6 @@ class People:
     def _is_good(self, merge: world.Merge) -> bool:
         if merge.direct or not merge.signed or merge.rejected:
             return False
+        if merge.broken and merge.revision in self.site.accepted:
+            return True
         return set(self._approvers(merge)) <= merge.approved - {merge.author}

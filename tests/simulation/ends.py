@@ -19,6 +19,7 @@ def settle(plan: schedule.Schedule) -> None:
     """Let everything work again, and time pass until nothing moves any more."""
     site, auditor = plan.site, plan.auditor
     plan.accidents.heal()
+    plan.people.review(list(site.merges.values()), "dan", "erin")
     for process in list(site.processes):
         site.end(process, "it was stopped")  # Without giving its leases back.
     moves: dict[str, object] = {}
@@ -222,6 +223,13 @@ def _never(auditor: auditing.Auditor, history: books.History, standing: record.S
     return False
 
 
+def _deferred(auditor: auditing.Auditor, history: books.History, standing: record.Standing) -> bool:
+    """An emergency of its environment was reviewed too early, or by too few, and is late."""
+    now = auditor.site.time.wall()
+    late = {owed.revision for owed in auditor.state.reviews.values() if owed.due and owed.due <= now}
+    return bool(standing.reasons) and all(r.code == "obligation" and r.where in late for r in standing.reasons)
+
+
 _REASONS = {
     "suspended": _suspended,
     "uncleared": _uncleared,
@@ -233,7 +241,7 @@ _REASONS = {
     "degraded": _degraded,
     "detect": _detect,
     "dependency": _dependency,
-    "deferred": _never,
+    "deferred": _deferred,
     "halted": _never,
     "withdrawn": _withdrawn,
 }

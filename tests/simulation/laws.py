@@ -7,6 +7,8 @@ to be compared with itself.
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from pydantic import JsonValue
 
 from reconciler import model
@@ -29,12 +31,46 @@ def a_merge_comes_in_only_signed_and_approved(known: Books, decided: record.Deci
         raise Broken(f"{decided.revision} was accepted out of its place")
     if merge.rejected & SRE:
         raise Broken(f"{decided.revision} was accepted against {merge.rejected}")
+    if decided.emergency is not None:
+        the_glass_is_broken_only_within_its_scope(known, merge, decided)
+        return
     for team, count in needed(known, merge, decided).items():
         got = merge.approved & TEAMS[team] - {merge.author}
         if len(got) < count:
             raise Broken(f"{decided.revision} was accepted with {sorted(got)} of {count} {team}")
 
 
+def the_glass_is_broken_only_within_its_scope(known: Books, merge: world.Merge, decided: record.Decision) -> None:
+    """By somebody who may and has no part in it, in time, never for the policies or over a blocked history, so often a week."""
+    assert decided.emergency
+    assert decided.decided
+    able = {who for who, until in merge.broken.items() if until > decided.decided} & BREAKERS - {merge.author}
+    if not able or not set(decided.emergency.people) <= able:
+        raise Broken(f"{decided.revision}: the glass was broken by {decided.emergency.people}, and {sorted(able)} may")
+    if merge.policies or decided.skipped:
+        raise Broken(
+            f"{decided.revision}: an emergency let it in, and it changes the policies or passes over something"
+        )
+    if sum(each.emergency is not None for each in known.decisions.values()) >= MOST_EMERGENCIES:
+        raise Broken(f"{decided.revision} is one emergency too many")
+
+
+def what_is_owed_is_what_was_let_in_and_ends_by_others(known: Books, event: record.Obligation) -> None:
+    """An accepted emergency owes a review, from the same append on; two others who looked at it afterwards end that."""
+    if event.kind == "agree":
+        return
+    merge, decided = known.site.merges[event.revision], known.decisions[event.revision]
+    last = known.records[-1].event
+    if event.change == "opened" and (decided.emergency is None or last is not decided):
+        raise Broken(f"{event.revision} owes a review, and no emergency let it in just now")
+    if event.change == "closed":
+        others = set(event.people) & BOARD - {merge.author, *merge.broken}
+        late = {who for who in others if decided.decided and merge.reviewed.get(who, decided.decided) > decided.decided}
+        if len(late) < 2 or event.revision not in known.state.reviews:
+            raise Broken(f"{event.revision}: {event.people} reviewed it, of whom {sorted(late)} count")
+
+
+BREAKERS, BOARD, MOST_EMERGENCIES = {"bob", "carol"}, {"dan", "erin", "frank"}, 2
 SRE = {"alice", "bob", "grace", "heidi"}
 TEAMS = {"sre": SRE, "policy-admins": {"dan", "erin", "frank"}}
 
@@ -132,13 +168,31 @@ def no_change_begins_in_a_freeze(known: Books, history: History, event: record.I
     freeze = known.site.freezes.get(known.site.policy(known.state.policies)) if known.state.policies else None
     if history.open or event.cause is not model.Cause.CHANGE or freeze is None or event.wanted.revision is None:
         return
-    decided = known.decisions.get(event.wanted.revision)
+    decided, at = known.decisions.get(event.wanted.revision), known.site.time.wall()
     if decided is not None and any(rule.id == "rollback" for rule in decided.rules):
         return
+    if decided is not None and decided.emergency is not None and at < decided.emergency.until + HELD_UP:
+        return
     document = known.site.documents[event.wanted.revision][history.name]
-    at = known.site.time.wall()
     if document.spec.get("environment", "prod") == "prod" and freeze[0] <= at < freeze[1]:
         raise Broken(f"{history.name}: a change begins at {at}, within {freeze}")
+
+
+def no_ordinary_change_begins_while_a_review_is_overdue(known: Books, history: History, event: record.Intent) -> None:
+    """Of its environment. Drift, rollback, merges under its rule and further emergencies go on."""
+    if history.open or event.cause is not model.Cause.CHANGE or event.wanted.revision is None:
+        return
+    decided = known.decisions.get(event.wanted.revision)
+    if decided is None or decided.emergency is not None or any(rule.id == "rollback" for rule in decided.rules):
+        return
+    environment = known.site.documents[event.wanted.revision][history.name].spec.get("environment", "prod")
+    at = known.site.time.wall() - HELD_UP
+    late = [o for o in known.state.reviews.values() if o.due and o.due <= at and environment in o.environments]
+    if late and known.site.time.behind_s == 0:
+        raise Broken(f"{history.name}: an ordinary change begins, and {late[0].revision} has to be reviewed first")
+
+
+HELD_UP = timedelta(seconds=130)  # A turn that was held up after it had looked at the clock goes on within its lease.
 
 
 def what_was_rejected_after_all_is_not_begun(known: Books, history: History, event: record.Intent) -> None:
@@ -161,6 +215,7 @@ INTENT_LAWS = (
     what_failed_stays_failed,
     a_suspended_target_is_left_alone,
     no_change_begins_in_a_freeze,
+    no_ordinary_change_begins_while_a_review_is_overdue,
     what_was_rejected_after_all_is_not_begun,
 )
 

@@ -29,6 +29,7 @@ class Schedule:
             people.revert: 5,
             people.remove: 3,
             people.approve_late: 8,
+            people.review: 3,
             people.change_policy: 2,
             people.take_back: 2,
             self._recover: 12,

@@ -6,7 +6,7 @@ from reconciler import model
 from reconciler.audit import record
 
 
-def brief(event: record.Event) -> str:
+def brief(event: record.Event) -> str:  # noqa: C901, PLR0911, PLR0912 - a line for each event
     match event:
         case record.Decision():
             codes = sorted({r.code for r in event.reasons})
@@ -31,6 +31,8 @@ def brief(event: record.Event) -> str:
             return f"seen {event.subject[:16]}"
         case record.Confirmed():
             return f"confirmed {event.version.digest[:8]}"
+        case record.Obligation():
+            return f"obligation {event.kind} {event.change} {event.revision[:8]} {event.people} due {event.due}"
         case record.Drift():
             return f"drift {event.count} {list(event.keys[:3])}"
         case record.Halt():

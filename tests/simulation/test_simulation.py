@@ -11,15 +11,16 @@ from typing import NamedTuple
 import pytest
 
 from reconciler import model
-from reconciler.admission import ballot, slots, voting
+from reconciler.admission import ballot, emergency, policy, reviewing, slots, voting
 from reconciler.audit import fold, log, record, state
 from reconciler.convergence import clearing, deciding, planning
+from reconciler.daemon import core
 from reconciler.targets import memory
 from simulation import run
 
 FIRST, SEEDS = int(os.environ.get("SIMULATION_FROM", "0")), int(os.environ.get("SIMULATION_SEEDS", "48"))
 AT_ONCE = 6
-MUTANT_SEEDS = 60  # so many at most until a broken core is caught
+MUTANT_SEEDS = 120  # so many at most until a broken core is caught; the rarest mistake shows in one of thirty
 
 
 @pytest.mark.parametrize("first", range(FIRST, FIRST + SEEDS, AT_ONCE))
@@ -110,7 +111,7 @@ MUTANTS = {
     ),
     "ignores_every_hold": Mutant(voting, "_holds", lambda *_: (), ("a merge comes in only signed and approved",)),
     "lets_authors_approve_themselves": Mutant(
-        ballot, "_of_duties", lambda *_: None, ("a merge comes in only signed and approved",)
+        ballot, "_of_duties", lambda *_: None, ("a merge comes in only", "the glass is")
     ),
     "forgets_what_failed": Mutant(
         fold,
@@ -124,6 +125,17 @@ MUTANTS = {
     "ignores_the_delete_budget": Mutant(
         planning, "_budget", lambda *_: [], ("a deployment stays within its delete budget",)
     ),
+    "lets_an_emergency_last": Mutant(emergency, "beyond", lambda *_: "", ("a merge comes in only", "the glass is")),
+    "lets_anybody_break_the_glass": Mutant(
+        ballot, "_of_emergency", lambda *_: None, ("a merge comes in only", "the glass is")
+    ),
+    "closes_what_nobody_reviewed": Mutant(
+        reviewing,
+        "_need",
+        lambda *_: (policy.Slot.model_validate({"from": ["change-board"], "count": 1}),),
+        ("what is owed",),
+    ),
+    "forgets_overdue_reviews": Mutant(core.Core, "_unreviewed", lambda *_: (), ("no ordinary change begins",)),
     "writes_although_suspended": Mutant(
         deciding, "braked", lambda *_, now: None, ("a suspended target", "no change begins", "only what was accepted")
     ),

@@ -205,6 +205,8 @@ class Merge:
     approved: set[str] = field(default_factory=set)  # whose approvals lie at the source
     rejected: set[str] = field(default_factory=set)
     rejected_at: datetime | None = None
+    broken: dict[str, datetime] = field(default_factory=dict)  # who broke the glass for it, and until when
+    reviewed: dict[str, datetime] = field(default_factory=dict)  # who looked at it, and when they said so
 
 
 @dataclass
@@ -228,6 +230,7 @@ class Site:
         self.merges: dict[model.Oid, Merge] = {}
         self.documents: dict[model.Oid, dict[str, Document]] = {}  # by revision of the watched branch
         self.freezes: dict[model.Oid, tuple[datetime, datetime]] = {}  # by the blob of the policy
+        self.accepted: set[model.Oid] = set()  # as the auditor read it
         self.converge = bool(seed % 2)  # whether targets may be written before a merge touches them
         self.gate_broken = ""
         self.processes: list[Process] = []
