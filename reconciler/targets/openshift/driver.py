@@ -30,6 +30,7 @@ from reconciler.targets.openshift import (
     manifests,
     naming,
     proposing,
+    sending,
     validation,
     wants,
     writing,
@@ -107,7 +108,7 @@ class Openshift:
         self._await_kinds(on, [read.by_key[step.key] for step in stage.steps if step.key in read.by_key], until)
         rules = looking.Rules(terms, options.health)
         self._looking.look_where_nobody_did(on, [step.key for step in stage.steps], read, rules)
-        how = writing.Stage(
+        how = sending.Stage(
             on=on,
             terms=terms,
             clock=self._clock,
@@ -220,26 +221,26 @@ class Openshift:
 
     # --- writing ---
 
-    def _write(self, step: model.Step, want: proposing.Want | None) -> writing.Write:
+    def _write(self, step: model.Step, want: proposing.Want | None) -> sending.Write:
         seen, place = self._looking.seen.get(step.key), self._looking.places.get(step.key)
         if seen is None or place is None:
             place = place or cache.Place(_NOWHERE, "", step.key)
             reason = model.Reason(code="moved", message=f"{step.key}: no look has seen it")
-            return writing.Write(step, place, proposing.Found(step.key, None, None), finding=reason)
+            return sending.Write(step, place, proposing.Found(step.key, None, None), finding=reason)
         live = self._cluster.cache.get(place) if self._cluster else None
         found = seen.found if live is None else proposing.Found(step.key, live, seen.found.identity, seen.found.memory)
         if want is None or step.action == "delete":
-            return writing.Write(step, place, found)
+            return sending.Write(step, place, found)
         if live is not None and (refused := kinds.refuse_crd_change(want.body, live)):
-            return writing.Write(step, place, found, want, finding=refused)
+            return sending.Write(step, place, found, want, finding=refused)
         if wants.is_sealed(want):
             lost = model.Reason(code="no_way_back", message=f"{step.key}: the secrets that it had are not kept")
-            return writing.Write(step, place, found, want, finding=lost)
+            return sending.Write(step, place, found, want, finding=lost)
         try:
             body = wants.to_send(want, self._facilities.secrets)
         except errors.ConfigError as exc:
-            return writing.Write(step, place, found, want, finding=model.Reason.of(exc))
-        return writing.Write(step, place, found, want, body)
+            return sending.Write(step, place, found, want, finding=model.Reason.of(exc))
+        return sending.Write(step, place, found, want, body)
 
     def _check_epoch(
         self, on: cluster.Cluster, wanted: model.Wanted, permit: model.Permit, terms: proposing.Terms

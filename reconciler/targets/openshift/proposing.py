@@ -7,21 +7,19 @@ which cannot.
 
 from __future__ import annotations
 
-import difflib
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from pydantic import JsonValue
 
-from reconciler import model
-from reconciler.targets.openshift import comparing, hooks, judged, kinds, masking
+from reconciler import model, redact
+from reconciler.targets.openshift import comparing, hooks, judged, kinds, masking, showing
 from reconciler.targets.openshift.client import Body
 
 UNKNOWN = judged.Judged(judged.Status.UNKNOWN)
-MAX_DIFF_CHARS = 16 << 10
 MAX_LISTED = 5
+MAX_WHO_CHARS = 500
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,7 @@ def is_terminating(live: Body | None) -> bool:
 def own_values(live: Mapping[str, JsonValue], fields: comparing.Fields, terms: Terms) -> dict[str, JsonValue]:
     """What of an object is compared; secrets sealed."""
     values = comparing.values_under(live, fields)
-    return masking.seal(_typed(values, live), terms.sealing_key) if masking.holds_secrets(live) else values
+    return masking.seal(showing.typed(values, live), terms.sealing_key) if masking.holds_secrets(live) else values
 
 
 def remember(want: Want, answer: Body, terms: Terms) -> Memory:
@@ -167,7 +165,7 @@ def compare(found: Found, want: Want | None, terms: Terms) -> Compared:
         return Compared(want.body, actual, shown=masking.mask_pair(want.body, comparing.clean(live)))
     if memory is None or memory.uid != uid_of(live):
         lost = _uncovered(found, want, live, terms)
-        shown = _sides(want, live, comparing.our_fields(live, terms.manager))
+        shown = showing.sides(want.body, live, comparing.our_fields(live, terms.manager))
         return Compared({"sha256": want.digest}, actual, lost, is_drift=was_sent(want, live), shown=shown)
     is_untouched = memory.version == version_of(live)
     lost = () if is_untouched else comparing.lost_fields(live, memory.fields, terms.manager)
@@ -177,7 +175,7 @@ def compare(found: Found, want: Want | None, terms: Terms) -> Compared:
     if sent and not lost and expected == there:
         return Compared(expected, expected, is_drift=True)
     wanted = expected if sent and expected != actual else {"sha256": want.digest}
-    shown = _sides(want, live, memory.fields)
+    shown = showing.sides(want.body, live, memory.fields)
     return Compared(wanted, actual, lost, is_drift=sent, shown=shown, foreign=to_remove(live, want, terms))
 
 
@@ -195,6 +193,7 @@ def observation(found: Found, want: Want | None, terms: Terms) -> model.Observat
         health=_health(found, want, compared),
         steps=_steps(found, want, compared, terms),
         source=want.source if want else "",
+        changed_by=_changed_by(found, compared, terms),
     )
 
 
@@ -231,7 +230,7 @@ def _steps(found: Found, want: Want | None, compared: Compared, terms: Terms) ->
             before=before(compared.actual),
             undo=_undo(found, action, old),
             hazards=kinds.hazards(body, action, own=found.is_own_access),
-            diff=_diff(*compared.shown),
+            diff=showing.diff(*compared.shown),
         ),
     )
 
@@ -286,75 +285,29 @@ def _taken(lost: Sequence[comparing.Lost]) -> str:
     return f"; takes back {', '.join(named)}{more}"
 
 
+def _changed_by(found: Found, compared: Compared, terms: Terms) -> str:
+    """Which managers took what was ours, and which fields: `kubectl-edit (spec.replicas)`."""
+    taken: dict[str, list[str]] = {}
+    for each in compared.lost:
+        taken.setdefault(each.taker, []).append(each.path)
+    for item in compared.foreign:
+        taken.setdefault(item.manager, []).append(f"{item.path}[{item.name}]")
+    if "" in taken and (last := comparing.last_writer(found.live or {}, terms.manager)):
+        taken.setdefault(last, []).extend(taken.pop(""))
+    named = (f"{who} ({_listed(paths)})" for who, paths in sorted(taken.items()) if who)
+    return redact.line(", ".join(named), limit_chars=MAX_WHO_CHARS)
+
+
+def _listed(paths: Sequence[str]) -> str:
+    return ", ".join(paths[:MAX_LISTED]) + (f" and {len(paths) - MAX_LISTED} more" if len(paths) > MAX_LISTED else "")
+
+
 def _undo(found: Found, action: str, version: str) -> str | None:
     if found.live is None:
         return f"delete {found.key}"
     if action in {"delete", "replace"} and kinds.is_guarded(found.live):
         return None
     return f"apply {found.key} as it was at resourceVersion {version}"
-
-
-def _diff(wanted: JsonValue, actual: JsonValue) -> str:
-    old, new = _lines(actual), _lines(wanted)
-    if not old:
-        text = "\n".join(f"+{line}" for line in new)
-    else:
-        text = "\n".join(difflib.unified_diff(old, new, "actual", "wanted", lineterm=""))
-    return text if len(text) <= MAX_DIFF_CHARS else f"{text[:MAX_DIFF_CHARS]}\n… cut"
-
-
-def _lines(value: JsonValue) -> list[str]:
-    return [] if value is None else list(_printed(value, ""))
-
-
-def _printed(value: JsonValue, indent: str) -> Iterator[str]:
-    """As YAML would show it, keys in order; texts as JSON, so that no line break or control character gets through."""
-    if isinstance(value, dict):
-        for key in sorted(value):
-            yield from _entry(f"{indent}{key}:", value[key], f"{indent}  ")
-    elif isinstance(value, list):
-        for each in value:
-            yield from _entry(f"{indent}-", each, f"{indent}  ")
-    else:
-        yield f"{indent}{json.dumps(value)}"
-
-
-def _entry(head: str, value: JsonValue, indent: str) -> Iterator[str]:
-    if isinstance(value, dict | list) and value:
-        yield head
-        yield from _printed(value, indent)
-    else:
-        yield f"{head} {json.dumps(value)}"
-
-
-def _sides(want: Want, live: Body, fields: comparing.Fields) -> tuple[JsonValue, JsonValue]:
-    """For people: the manifest, and what of the object lies under it or under what was ours; without our marks."""
-    like = comparing.part_like(live, want.body)
-    there = _merged(comparing.values_under(live, fields), like) if fields else like
-    return masking.mask_pair(want.body, _without_marks(_typed(there, live)))
-
-
-def _merged(one: JsonValue, other: JsonValue) -> JsonValue:
-    if isinstance(one, dict) and isinstance(other, dict):
-        both = {name: _merged(one[name], other[name]) for name in one.keys() & other.keys()}
-        return {**one, **other, **both}
-    return other if other is not None else one
-
-
-def _without_marks(values: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    metadata = dict(values.get("metadata") or {})  # type: ignore[arg-type]
-    for name, mark in (("labels", comparing.LABEL), ("annotations", comparing.OWNER)):
-        there = metadata.get(name)
-        if isinstance(there, dict):
-            kept = {key: value for key, value in there.items() if key != mark}
-            metadata |= {name: kept}
-            if not kept:
-                del metadata[name]
-    return {**values, "metadata": metadata}
-
-
-def _typed(values: Any, live: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    return {"apiVersion": live.get("apiVersion"), "kind": live.get("kind"), **values}
 
 
 # --- canonical forms ------------------------------------------------------------------------------------------------------
