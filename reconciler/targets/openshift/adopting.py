@@ -15,10 +15,12 @@ LAST_APPLIED = "f:kubectl.kubernetes.io/last-applied-configuration"
 KUBECTL = ("kubectl", "oc", "before-first-apply")  # kubectl-client-side-apply, kubectl-edit, kubectl-patch, oc ...
 
 
-def moved_managers(live: Body, manager: str, former: Sequence[str] = ()) -> list[dict[str, Any]] | None:
+def moved_managers(
+    live: Body, manager: str, former: Sequence[str] = (), *, kubectl: bool = True
+) -> list[dict[str, Any]] | None:
     """`managedFields` in which what kubectl, or we under a former name, own is ours. None where nothing moves."""
     entries = [each for each in live["metadata"].get("managedFields") or () if isinstance(each, dict)]
-    moving = [each for each in entries if _moves(each, manager, former)]
+    moving = [each for each in entries if _moves(each, manager, former, kubectl=kubectl)]
     if not moving:
         return None
     ours = next((each for each in entries if _is_apply_of(each, manager)), None)
@@ -46,13 +48,13 @@ def without_last_applied(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {**fields, "f:metadata": {**metadata, "f:annotations": kept}}
 
 
-def _moves(entry: Mapping[str, Any], manager: str, former: Sequence[str]) -> bool:
+def _moves(entry: Mapping[str, Any], manager: str, former: Sequence[str], *, kubectl: bool) -> bool:
     name = str(entry.get("manager", ""))
     if entry.get("subresource") or name == manager:
         return False
     if name in former:
         return True
-    return entry.get("operation") == "Update" and name.partition("-")[0] in {"kubectl", "oc", "before"}
+    return kubectl and entry.get("operation") == "Update" and name.startswith(KUBECTL)
 
 
 def _is_apply_of(entry: Mapping[str, Any], manager: str) -> bool:

@@ -174,7 +174,7 @@ class Openshift:
 
     def _connect(self, wanted: model.Wanted) -> cluster.Cluster:
         address = self._address(wanted)
-        if self._cluster is not None and self._cluster.address != address:
+        if self._cluster is not None and (self._cluster.address, self._target) != (address, wanted.target):
             self.close()
             self._looking = looking.Looking(self._clock)
         if self._cluster is None:

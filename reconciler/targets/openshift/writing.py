@@ -8,11 +8,12 @@ stale the object is read again, and written only if it still is what the plan sa
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from reconciler import errors, model
-from reconciler.targets.openshift import adopting, client, hooks, proposing, sending
+from reconciler.targets.openshift import adopting, client, hooks, kinds, proposing, sending
 from reconciler.targets.openshift.client import Body
 
 NO_VERSION = "1"  # etcd's first revision: no object has it, so only what is absent can be written with it.
@@ -30,10 +31,21 @@ def write_stage(stage: sending.Stage, writes: Sequence[sending.Write]) -> list[W
     """Write exactly these, each only where its `before` holds. One result for each, in their order; raises for none alone."""
     places = {write.place for write in writes}
     stage.on.cache.writing(places)
+    turns = in_turn(writes)
     try:
-        return stage.on.side_by_side([functools.partial(_write, stage, write) for write in writes])
+        done = stage.on.side_by_side([functools.partial(_write, stage, writes[turn]) for turn in turns])
     finally:
         stage.on.cache.written(places)
+    return [written for _, written in sorted(zip(turns, done, strict=True), key=operator.itemgetter(0))]
+
+
+def in_turn(writes: Sequence[sending.Write]) -> list[int]:
+    """Which is begun first: pods last. A pod is told of the Services that are there when it begins, and what controllers do
+    about pods holds up the API server for all that comes after.
+    """
+    return sorted(
+        range(len(writes)), key=lambda at: (want := writes[at].want) is not None and kinds.runs_pods(want.body)
+    )
 
 
 def _write(stage: sending.Stage, write: sending.Write) -> Written:
@@ -124,6 +136,10 @@ def _update(stage: sending.Stage, write: sending.Write) -> Written:
         )
 
     def send(live: Body) -> client.Answer:
+        if stage.former_managers and (moved := _move(stage, write, live, kubectl=False)):
+            if not moved.is_ok:
+                return moved
+            live = moved.body
         items = proposing.to_remove(live, want, stage.terms)
         if items:
             answer = sending.remove_items(stage, write, live, items)
@@ -143,17 +159,21 @@ def _adopt(stage: sending.Stage, write: sending.Write) -> Written:
     _, body = sending.to_send(write)
 
     def send(live: Body) -> client.Answer:
-        moved = adopting.moved_managers(live, stage.terms.manager, stage.former_managers)
-        if moved is not None:
-            answer = sending.patch(
-                stage, write, live, [{"op": "replace", "path": "/metadata/managedFields", "value": moved}]
-            )
-            if not answer.is_ok:
-                return answer
-            live = answer.body
+        if moved := _move(stage, write, live, kubectl=True):
+            if not moved.is_ok:
+                return moved
+            live = moved.body
         return sending.send(stage, write, body, live)
 
     return _kept(stage, write, sending.on_what_was_seen(stage, write, send))
+
+
+def _move(stage: sending.Stage, write: sending.Write, live: Body, *, kubectl: bool) -> client.Answer | None:
+    """Make fields ours that a former name of ours, or kubectl, owns; None where there are none."""
+    moved = adopting.moved_managers(live, stage.terms.manager, stage.former_managers, kubectl=kubectl)
+    if moved is None:
+        return None
+    return sending.patch(stage, write, live, [{"op": "replace", "path": "/metadata/managedFields", "value": moved}])
 
 
 def _delete(stage: sending.Stage, write: sending.Write) -> Written:

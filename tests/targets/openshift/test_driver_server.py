@@ -344,6 +344,18 @@ def test_a_container_that_nobody_declared_is_removed_where_the_document_says_so(
     assert [each["name"] for each in found] == ["app"]
 
 
+def test_a_renamed_target_keeps_its_objects_and_nothing_stays_with_the_old_name(
+    kube: planes.ControlPlane, kube_namespace: str, daemon: openshift.Daemon
+) -> None:
+    before = openshift.config_map(kube_namespace, "a", {"text": "one", "more": "x"})
+    (first,) = daemon.converge(openshift.desired(kube_namespace, before, target="old"))
+    daemon.converge(one(kube_namespace, "two", target="new", formerly="old"))
+    found = kube.api.get(path(kube_namespace, "a"))
+    assert (found["metadata"]["uid"], found["data"]) == (first.identity, {"text": "two"})
+    assert found["metadata"]["labels"] == {"reconciler/target": "new"}
+    assert [each["manager"].rpartition(":")[2] for each in found["metadata"]["managedFields"]] == ["new"]
+
+
 # --- what cannot be changed -----------------------------------------------------------------------------------------------
 
 
