@@ -57,6 +57,12 @@ GUARDED = frozenset(
     {"Namespace", "Project", "CustomResourceDefinition", "PersistentVolume", "PersistentVolumeClaim", "StatefulSet"}
 )
 _NEVER_REPLACED = GUARDED - {"StatefulSet"}
+_RUNS_PODS = frozenset(
+    {
+        *("Pod", "Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "ReplicationController", "Job", "CronJob"),
+        "DeploymentConfig",
+    }
+)
 _BINDINGS = frozenset({"RoleBinding", "ClusterRoleBinding"})
 
 
@@ -110,6 +116,11 @@ def own_rights(bodies: Iterable[Body], subjects: frozenset[str]) -> frozenset[mo
 
 def is_guarded(body: Body) -> bool:
     return judged.text(body, "kind") in GUARDED and _is_standard(body)
+
+
+def runs_pods(body: Body) -> bool:
+    """Whether pods begin once it is written: what else stands at its place is asked for before it."""
+    return judged.text(body, "kind") in _RUNS_PODS and _is_standard(body)
 
 
 def replaceable(body: Body) -> bool:
