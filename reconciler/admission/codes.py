@@ -324,7 +324,7 @@ TABLE = (
         "limit",
         "other",
         "More approvals under one head than are read, or one that is too long.",
-        "remove the refs of strangers below refs/approvals/v1/",
+        "make the head anew and approve that; remove the refs of strangers below refs/approvals/v1/",
     ),
 )
 

@@ -56,6 +56,10 @@ class Approvals:
         found = (self._envelope(oid) for oid in commits)
         return tuple(envelope for envelope in found if envelope is not None)
 
+    def is_crowded(self, head: model.Oid) -> bool:
+        """Whether more lie under this head than are ever read."""
+        return len(self._names(head)) > self._limits.envelopes
+
     def read_ahead(self, heads: Iterable[model.Oid]) -> None:
         """Read what `envelopes` will ask for of these heads, in bulk. Never raises for an object."""
         named = (oid for head in heads for oid in self._names(head).values())

@@ -39,6 +39,10 @@ _ADVICE = (
         r"could not read Username|Authentication failed|error: 40[13]",
         "see that source.auth.token is right and may read it",
     ),
+    (
+        r"Out of memory",
+        "an object there unpacks to more than is ever held: take the commit that brings it off the branch",
+    ),
     (r"error: object [0-9a-f]+: ", "the object is refused wherever it stands: make the commit that holds it again"),
     (
         r"not appear to be a git repository|repository .* not found|error: 404",

@@ -161,10 +161,12 @@ class Mirror:
         )
 
     def _fetch_approvals(self, heads: Sequence[model.Oid]) -> None:
-        """All in one round trip. Anybody may push there: what cannot be fetched holds its own head and no other.
+        """All in one round trip. Anybody may push there: what cannot be fetched holds its own head and no other, nor is
+        asked for again what is too much to be read.
 
         Raises: TransientError(source_error) where none can be fetched: then it is the source.
         """
+        heads = [head for head in heads if not self.repository.is_crowded(head)]
         if not heads:
             return
         failed: dict[model.Oid, errors.TransientError] = {}
@@ -179,6 +181,8 @@ class Mirror:
             if len(failed) == len(heads) > 1 or not self._reachable():
                 raise all_failed from None
         self.repository.set_unfetched(heads, failed)
+        if any(self.repository.is_crowded(head) for head in heads):
+            self._git.run("pack-refs", "--all")  # As files of their own they would cost seconds at each poll.
 
     def _reachable(self) -> bool:
         try:
@@ -242,6 +246,9 @@ class Mirror:
         packs = self._git_dir / "objects/pack"
         for left in (*packs.glob("tmp_*"), *packs.glob(".tmp-*")):
             left.unlink(missing_ok=True)
+        for ref in (self._git_dir / "refs").rglob("*"):
+            if ref.is_file() and not ref.stat().st_size:  # After a power cut: its name was written and its id was not.
+                ref.unlink()
 
     def _foreign(self, name: str) -> errors.AuditError:
         return errors.AuditError(
@@ -278,6 +285,9 @@ class _Mirrored(repository.GitRepository):
         if failed := self._unfetched.get(head):
             raise errors.TransientError(failed.code, f"its approvals: {failed.message}", where=head, fix=failed.fix)
         return super().envelopes(head)
+
+    def is_crowded(self, head: model.Oid) -> bool:
+        return self._approvals.is_crowded(head)
 
     def set_unfetched(self, tried: Sequence[model.Oid], failed: Mapping[model.Oid, errors.TransientError]) -> None:
         """What one fetch says of the heads it tried. Replaced whole, because readers hold no lock."""

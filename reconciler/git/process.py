@@ -52,6 +52,13 @@ _CONFIG = (
     "fetch.fsck.gitattributesSymlink=error",
     "submodule.recurse=false",
     "fetch.recurseSubmodules=false",
+    # What is unpacked passes through memory in parts: whole blobs do not, nor do packs, nor as many threads as there are cores.
+    "core.bigFileThreshold=16m",
+    "core.packedGitLimit=256m",
+    "core.packedGitWindowSize=16m",
+    "core.deltaBaseCacheLimit=64m",
+    "pack.threads=2",
+    "core.fsync=-reference",  # A ref that is lost is fetched again; a hundred thousand of them are not waited for.
     "gc.auto=0",
     "maintenance.auto=false",
 )
@@ -90,7 +97,7 @@ class Remote:
 class ProcessLimits:
     timeout_s: float = 120
     cpu_s: int = 300
-    memory_bytes: int = 6 << 30  # address space: git maps its packs
+    memory_bytes: int = 2 << 30  # address space: what a delta makes is held whole; of packs git maps 256 MiB
     file_bytes: int = 4 << 30  # of any file git writes: a pack
     output_bytes: int = 64 << 20
 

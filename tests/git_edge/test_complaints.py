@@ -51,6 +51,11 @@ and the repository exists.
             "error: object 1234abcd: hasDotgit: contains '.git'",
             "make the commit that holds it again",
         ),
+        (
+            "fatal: Out of memory, malloc failed (tried to allocate 4294967297 bytes)\nfatal: index-pack failed\n",
+            "fatal: Out of memory, malloc failed (tried to allocate 4294967297 bytes); fatal: index-pack failed",
+            "off the branch",
+        ),
         (END, "fatal: Could not read from remote repository.", "reachable"),
         (f"remote: buy now\nERROR: look here\n{END}", "fatal: Could not read from remote repository.", "reachable"),
         ("remote: nothing of ours\n", "exit code 128", "reachable"),
