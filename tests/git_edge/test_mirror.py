@@ -13,7 +13,7 @@ import pytest
 from support.clones import MAIN, Clone
 
 from reconciler import errors, model
-from reconciler.git import approvals, mirror, process, store
+from reconciler.git import approvals, mirror, process, store, trees
 
 Open = Callable[..., mirror.Mirror]
 
@@ -502,3 +502,43 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
     assert (dead.exists(), living.exists(), made.path.parent) == (False, True, tmp_path)
     made.close()
     assert not made.path.exists()
+
+
+def test_a_head_with_more_approvals_than_are_read_is_fetched_once_and_not_asked_for_again(
+    remote: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = remote.commit({"a": b"1"})
+    head, tip = merged(remote, base)
+    for number in range(3):
+        remote.approve(head, b"%d" % number)
+    watched = mirror.Watched(process.Remote(remote.url, allow_file=True), MAIN)
+    source = mirror.Mirror(tmp_path / "m.git", watched, limits=trees.Limits(envelopes=2))
+    source.fetch(base, frozenset({head}))
+    with pytest.raises(errors.PermanentError) as caught:
+        source.repository.envelopes(head)
+    assert caught.value.code == "limit"
+    assert (tmp_path / "m.git/packed-refs").read_text().count(approvals.prefix_of(head)) == 3
+
+    asked: list[str] = []
+    fetch = source._fetch
+    monkeypatch.setattr(source, "_fetch", lambda *refspecs: (asked.extend(refspecs), fetch(*refspecs)))
+    assert source.fetch(base, frozenset({head})) == tip
+    assert not any("approvals" in refspec for refspec in asked)
+    source.close()
+
+
+def test_a_ref_whose_id_was_lost_in_a_power_cut_is_fetched_again(
+    remote: Clone, open_mirror: Open, tmp_path: Path
+) -> None:
+    base = remote.commit({"a": b"1"})
+    head, _ = merged(remote, base)
+    ref = remote.approve(head, b"said")
+    source = open_mirror()
+    source.fetch(base, frozenset({head}))
+    assert source.repository.envelopes(head) == (b"said",)
+    source.close()
+    (tmp_path / "state/mirror.git" / ref).write_bytes(b"")
+    (tmp_path / "state/mirror.git/refs/incoming/tip").write_bytes(b"")
+    again = open_mirror()
+    again.fetch(base, frozenset({head}))
+    assert again.repository.envelopes(head) == (b"said",)
