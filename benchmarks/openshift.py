@@ -13,6 +13,7 @@ Writes benchmarks/results/openshift.md.
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import sys
 import tempfile
@@ -125,17 +126,20 @@ def main() -> None:
             f"load of the machine before it began: {os.getloadavg()[1]:.1f}",
         ],
     )
-    for count in options.objects:
-        for name in options.subjects:
-            if name not in known:
-                notes.append(f"{name}: not here, left out")
-                continue
+    notes += [f"{name}: not here, left out" for name in options.subjects if name not in known]
+    for count, name in itertools.product(options.objects, options.subjects):
+        if name in known:
             course = measure(known[name], count, options)
             rows.append([name, str(count), *course.figures, *["-"] * (len(COLUMNS) - len(course.figures))])
             notes += course.notes
+            tell(rows, notes, dry=options.dry)
+
+
+def tell(rows: list[list[str]], notes: list[str], *, dry: bool) -> None:
+    """After each subject, so that what was measured stays when a later one breaks."""
     table = report.table("openshift", "One cluster, kept at its desired state", ("", "objects", *COLUMNS), rows, notes)
     print(table)
-    if not options.dry:
+    if not dry:
         report.keep("openshift", table)
 
 
