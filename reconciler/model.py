@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, NamedTuple, NewType, Self
 
@@ -19,6 +19,7 @@ Digest = NewType("Digest", str)  # lower-case hex SHA-256
 Key = NewType("Key", str)  # "[member:]kind/namespace/name", unique in a target
 Document = Mapping[str, JsonValue]
 
+_MAX_NAMED = 5  # of those who changed something
 _MOST = 2**53 - 1  # beyond it a number may not be exact everywhere (RFC 8785, appendix B)
 
 
@@ -319,6 +320,7 @@ class Step(Value):
     undo: str | None = None  # evidence for people, never replayed; None: no way back
     hazards: tuple[str, ...] = ()
     diff: str = ""  # unified, masked, for people; empty where there is no text to compare
+    impact: str = ""  # what goes with it, for people: what a delete takes along
 
 
 class Observation(Value):
@@ -333,6 +335,7 @@ class Observation(Value):
     health: Health = Health.UNKNOWN
     steps: tuple[Step, ...] = ()
     source: str = ""  # file:line of the desired state that declares it
+    changed_by: str = ""  # who moved it from what was written, where the target can tell; for people
 
     @property
     def member(self) -> str:
@@ -351,6 +354,13 @@ class Look(Value):
     errors: Mapping[Key, Reason] = {}  # a key, or a prefix such as "member:"; "" is the whole target
     busy: bool = False  # an earlier apply still runs there: what it does is not yet seen
     reverted: str | None = None  # the deployment that the target's dead-man took back
+
+    def changed_by(self, keys: Iterable[Key]) -> str:
+        """Who moved these, where the target can tell: the first few, for people."""
+        wanted = frozenset(keys)
+        found = dict.fromkeys(seen.changed_by for seen in self.observations if seen.key in wanted and seen.changed_by)
+        named = list(found)[:_MAX_NAMED]
+        return ", ".join(named) + (", ..." if len(found) > len(named) else "")
 
 
 class Stage(Value):

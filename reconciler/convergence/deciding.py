@@ -171,7 +171,7 @@ def decide(  # noqa: C901, PLR0912 - the table of the module's docstring, a row 
         return Close(model.Closed.FAILED, opened.refused or (_reason("not_converged", "the plan is still not empty"),))
     if plan.refusals:
         return Close(model.Closed.FAILED, plan.refusals) if opened else Stand("blocked", plan.refusals)
-    if stand := braked(wanted.state, known, brakes, cause, now=now):
+    if stand := braked(wanted.state, known, brakes, cause, now=now, writer=look.changed_by(known.fighting)):
         return stand
     if opened:  # Before the first write nothing waits: what ails the target may be what this change mends.
         match planning.healthy_before(plan.stages[0], wanted.state, look):
@@ -222,10 +222,11 @@ def is_ready(other: state.Target, digest: model.Digest | None, known: state.Targ
 
 def sick(look: model.Look) -> tuple[model.Reason, ...]:
     """What is not healthy, and why where the target says so."""
+    told = {finding.message.partition(": ")[0] for finding in look.findings}
     named = tuple(
         _reason("unhealthy", f"{seen.key} is {seen.health}", where=seen.source)
         for seen in look.observations
-        if seen.wanted is not None and seen.health is not model.Health.HEALTHY
+        if seen.wanted is not None and seen.health is not model.Health.HEALTHY and seen.key not in told
     )
     return look.findings + named
 
@@ -278,9 +279,18 @@ def _gate_reasons(known: state.Target, revision: model.Oid) -> tuple[model.Reaso
 
 
 def braked(
-    wanted: model.Wanted, known: state.Target, brakes: Brakes, cause: model.Cause, *, now: datetime
+    wanted: model.Wanted,
+    known: state.Target,
+    brakes: Brakes,
+    cause: model.Cause,
+    *,
+    now: datetime,
+    writer: str = "",
 ) -> Stand | None:
-    """Why nothing may be written now; None where it may. Asked when the move is decided, and again right before the write."""
+    """Why nothing may be written now; None where it may. Asked when the move is decided, and again right before the write.
+
+    `writer`: who else writes what is fought over, where the target can tell.
+    """
     opens = known.open is None
     if brakes.halted:
         return Stand("halted", brakes.halted)
@@ -296,24 +306,21 @@ def braked(
     if cause is model.Cause.CHANGE and opens and brakes.dependency:
         return Stand("dependency", brakes.dependency)
     if cause is model.Cause.DRIFT and opens:
-        return _drift_left_alone(wanted, known, now=now)
+        return _drift_left_alone(wanted, known, writer, now=now)
     return None
 
 
-def _drift_left_alone(wanted: model.Wanted, known: state.Target, *, now: datetime) -> Stand | None:
+def _drift_left_alone(wanted: model.Wanted, known: state.Target, writer: str, *, now: datetime) -> Stand | None:
     if wanted.mode is model.Mode.DETECT:
         return Stand("detect")
     last = max((at for _, at in known.corrections), default=None)
     if known.fighting and last and now < last + FIGHT_REST:
         keys = ", ".join(sorted(known.fighting)[:3])
-        message = (
-            f"{keys}: corrected more than {state.FIGHT_CORRECTIONS} times within a minute; somebody else writes it too"
-        )
-        return Stand(
-            "blocked",
-            (_reason("fight", message, fix="find the other writer, then `reconciler reconcile`"),),
-            last + FIGHT_REST,
-        )
+        often = f"corrected more than {state.FIGHT_CORRECTIONS} times within a minute"
+        message = f"{keys}: {often}; {writer or 'somebody else'} writes it too"
+        found = "stop it, or leave the field to it under `ignore`" if writer else "find the other writer"
+        reason = _reason("fight", message, fix=f"{found}; then `reconciler reconcile {known.name}`")
+        return Stand("blocked", (reason,), last + FIGHT_REST)
     if known.retry and now < known.retry:
         return Stand("degraded", known.last.reasons if known.last else (), known.retry)
     return None

@@ -190,7 +190,7 @@ class DeploymentTarget:
         self.last, self.last_plan = look, planning.make_plan(wanted.state, look, _guards(wanted, known, brakes))
         now = self._around.clock.now()
         move = deciding.decide(wanted, known, look, brakes, goal=goal, waits=waits, now=now)
-        self._report_drift(wanted.state, known, self.last_plan)
+        self._report_drift(wanted.state, known, look, self.last_plan)
         move = self._act(wanted.state, then, look, move)
         return move, self._soon_s(move, wanted.state)
 
@@ -369,13 +369,15 @@ class DeploymentTarget:
             event = record.Confirmed(target=self.name, version=_version(wanted), fingerprint=look.fingerprint)
             self._log.append(event)
 
-    def _report_drift(self, wanted: model.Wanted, known: state.Target, plan: model.Plan) -> None:
+    def _report_drift(self, wanted: model.Wanted, known: state.Target, look: model.Look, plan: model.Plan) -> None:
         """Record that a resting target moved, and that what moved is back; once for each set of keys."""
         if known.open or deciding.cause_of(wanted, known) is not model.Cause.DRIFT or known.taken_over:
             return
         keys = tuple(sorted(step.key for step in plan.steps))
-        seen = record.Drift(target=self.name, keys=keys[:KEYS_NAMED], count=len(keys))
-        if seen != (known.drift or record.Drift(target=self.name, keys=(), count=0)):
+        who = look.changed_by(keys)
+        seen = record.Drift(target=self.name, keys=keys[:KEYS_NAMED], count=len(keys), who=who)
+        before = known.drift or record.Drift(target=self.name, keys=(), count=0)
+        if (seen.keys, seen.count) != (before.keys, before.count):
             self._log.append(seen)
 
     def _agree(self) -> None:

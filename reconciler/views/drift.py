@@ -40,7 +40,7 @@ def _rows(target: state.Target, live: targets.Live) -> tuple[Drift, ...]:
             key=key,
             action=steps[key].action if key in steps else "",
             diff=steps[key].diff if key in steps else "",
-            who=target.drift.who,
+            who=live.look.changed_by((key,)) if live.look else target.drift.who,
             fighting=key in target.fighting,
         )
         for key in target.drift.keys

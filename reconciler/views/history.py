@@ -9,6 +9,8 @@ from reconciler import model
 from reconciler.audit import record
 from reconciler.views import document, targets
 
+_KEYS_NAMED = 3
+
 
 class Happening(document.Row):
     seq: int
@@ -101,7 +103,8 @@ def _of_target(entry: record.Record, event: record.TargetEvent) -> Happening:
         case record.Confirmed():
             return _row(entry, "already as it should be", revision=event.version.revision)
         case record.Drift():
-            text = f"{_resources(event.count)} drifted" if event.count else "drift is gone"
+            named = ", ".join(event.keys[:_KEYS_NAMED]) + (", ..." if event.count > _KEYS_NAMED else "")
+            text = f"{_resources(event.count)} drifted: {named}" if event.count else "drift is gone"
             return _row(entry, text, who=event.who)
         case record.Standing():
             return _row(entry, f"stands: {event.code}" if event.code else "moves again", reasons=targets.why(event))

@@ -23,6 +23,7 @@ from reconciler.convergence.deciding import (
     held,
     is_ready,
     kept_meanwhile,
+    sick,
     wanted_now,
 )
 from reconciler.convergence.deciding import (
@@ -255,7 +256,7 @@ ROWS: list[
                 model.Reason(
                     code="fight",
                     message="item/n/one: corrected more than 5 times within a minute; somebody else writes it too",
-                    fix="find the other writer, then `reconciler reconcile`",
+                    fix="find the other writer; then `reconciler reconcile t`",
                 ),
             ),
             NOW + timedelta(minutes=10),
@@ -384,3 +385,25 @@ def test_meanwhile_a_target_is_kept_as_it_was_confirmed() -> None:
     drifted = decide_for(admitted(OLD), known(), DIFFERS, Brakes(deferred=WHY), goal=OLD, waits=waits, now=NOW)
     assert isinstance(drifted, Write)
     assert drifted.cause is model.Cause.DRIFT
+
+
+def test_a_fight_names_the_other_writer_where_the_target_can_tell() -> None:
+    moved = DIFFERS.model_copy(
+        update={
+            "observations": tuple(o.model_copy(update={"changed_by": "hpa (spec.n)"}) for o in DIFFERS.observations)
+        }
+    )
+    war = known(**CALM, fighting=frozenset({KEY}), corrections=((KEY, NOW),))
+    move = decide(admitted(NEW), war, moved, Brakes(), now=NOW)
+    assert isinstance(move, Stand)
+    assert "hpa (spec.n) writes it too" in move.reasons[0].message
+    assert "ignore" in move.reasons[0].fix
+
+
+def test_what_a_finding_names_is_not_said_twice() -> None:
+    ill = model.Observation(key=KEY, wanted=1, actual=1, health=model.Health.FAILED)
+    said = model.Reason(code="unhealthy", message=f"{KEY}: it crashed")
+    seen = model.Look(observations=(ill,), fingerprint=model.Digest("f"), health=model.Health.FAILED, findings=(said,))
+    assert sick(seen) == (said,)
+    silent = seen.model_copy(update={"findings": ()})
+    assert [reason.message for reason in sick(silent)] == [f"{KEY} is FAILED"]

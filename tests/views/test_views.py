@@ -214,7 +214,13 @@ def test_every_record_of_a_target_has_its_line_in_the_history() -> None:
         record.Halt(codes=("rewind",)),
     )
     texts = [h.text for h in history.history("api", everything(of)).items[-5:]]
-    assert texts == ["1 resource drifted", "drift is gone", "stands: detect", "moves again", "taken over: moved"]
+    assert texts == [
+        f"1 resource drifted: {recorded.KEY}",
+        "drift is gone",
+        "stands: detect",
+        "moves again",
+        "taken over: moved",
+    ]
 
 
 def test_a_live_resource_is_traced_to_the_people_who_let_it_in() -> None:
@@ -274,6 +280,15 @@ def test_drift_names_each_resource_with_what_would_correct_it() -> None:
     assert [(d.key, d.action, d.who) for d in drift.drift(of.state(), {}).items] == [(recorded.KEY, "", "root")]
     live = {"api": targets.Live(look=GOOD, plan=MOVING)}
     assert [(d.action, d.diff) for d in drift.drift(of.state(), live).items] == [("update", "-a\n+b")]
+
+
+def test_drift_names_who_changed_each_resource_where_the_target_can_tell() -> None:
+    other = model.Key("item/n/other")
+    of = happened(*recorded.DEPLOYED, record.Drift(target="api", keys=(recorded.KEY, other), count=2, who="root"))
+    moved = model.Observation(key=other, wanted=1, actual=2, changed_by="kubectl-edit (spec.replicas)")
+    look = GOOD.model_copy(update={"observations": (*GOOD.observations, moved)})
+    shown = drift.drift(of.state(), {"api": targets.Live(look=look)}).items
+    assert [(d.key, d.who) for d in shown] == [(recorded.KEY, ""), (other, "kubectl-edit (spec.replicas)")]
 
 
 def test_a_target_that_was_not_contacted_has_no_empty_plan() -> None:

@@ -193,7 +193,7 @@ def observation(found: Found, want: Want | None, terms: Terms) -> model.Observat
         health=_health(found, want, compared),
         steps=_steps(found, want, compared, terms),
         source=want.source if want else "",
-        changed_by=_changed_by(found, compared, terms),
+        changed_by=_changed_by(compared),
     )
 
 
@@ -285,15 +285,13 @@ def _taken(lost: Sequence[comparing.Lost]) -> str:
     return f"; takes back {', '.join(named)}{more}"
 
 
-def _changed_by(found: Found, compared: Compared, terms: Terms) -> str:
-    """Which managers took what was ours, and which fields: `kubectl-edit (spec.replicas)`."""
+def _changed_by(compared: Compared) -> str:
+    """Which managers took what was ours, and which fields: `kubectl-edit (spec.replicas)`. Who removed a field, no server says."""
     taken: dict[str, list[str]] = {}
     for each in compared.lost:
         taken.setdefault(each.taker, []).append(each.path)
     for item in compared.foreign:
         taken.setdefault(item.manager, []).append(f"{item.path}[{item.name}]")
-    if "" in taken and (last := comparing.last_writer(found.live or {}, terms.manager)):
-        taken.setdefault(last, []).extend(taken.pop(""))
     named = (f"{who} ({_listed(paths)})" for who, paths in sorted(taken.items()) if who)
     return redact.line(", ".join(named), limit_chars=MAX_WHO_CHARS)
 

@@ -67,7 +67,8 @@ def test_detecting_reports_drift_and_leaves_it(estate: kube_turns.Estate, kube_n
     estate.api.patch(f"/api/v1/namespaces/{ns}/configmaps/a", {"data": {"text": "by hand"}}, manager="kubectl-edit")
     estate.settle(lambda: estate.process.events(record.Drift))
     estate.settle()
-    assert estate.process.events(record.Drift)[-1].keys == (f"ConfigMap/{ns}/a",)
+    (seen,) = estate.process.events(record.Drift)
+    assert (seen.keys, seen.who) == ((f"ConfigMap/{ns}/a",), "kubectl-edit (data.text)")
     assert estate.standing()[0] == "detect"
     assert data(estate, ns) == {"a": {"text": "by hand"}}
 
