@@ -119,13 +119,11 @@ def main() -> None:
     options = parser.parse_args()
     known: dict[str, Callable[..., kube_subjects.Subject]] = {"ours": kube_subjects.Ours}
     known |= kube_subjects.peers(options.peers_from)
-    rows, notes = (
-        [],
-        [
-            f"seconds, in brackets of them the subject's own processor; interval of everybody: {options.interval} s",
-            f"load of the machine before it began: {os.getloadavg()[1]:.1f}",
-        ],
-    )
+    rows: list[list[str]] = []
+    notes = [
+        f"seconds, in brackets of them the subject's own processor; interval of everybody: {options.interval} s",
+        f"load of the machine before it began: {os.getloadavg()[1]:.1f}",
+    ]
     notes += [f"{name}: not here, left out" for name in options.subjects if name not in known]
     for count, name in itertools.product(options.objects, options.subjects):
         if name in known:
