@@ -38,6 +38,7 @@ FIGHT_REST = timedelta(minutes=10)  # After so long without a correction the oth
 MAX_FRUITLESS = 3  # design.md 3: three fruitless stages fail the deployment.
 LOOK_AGAIN_S = 5.0  # After a look that failed.
 WATCH_S = 1.0  # While something becomes healthy.
+_KEYS_NAMED = 3  # in a reason
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ def decide(  # noqa: C901, PLR0912 - the table of the module's docstring, a row 
     if not plan.stages:
         return _settled(known, look, waits, late=late)
     if opened and (late or opened.refused or opened.fruitless >= MAX_FRUITLESS):
-        return Close(model.Closed.FAILED, opened.refused or (_reason("not_converged", "the plan is still not empty"),))
+        return Close(model.Closed.FAILED, opened.refused or _unfinished(look, plan))
     if plan.refusals:
         return Close(model.Closed.FAILED, plan.refusals) if opened else Stand("blocked", plan.refusals)
     if stand := braked(wanted.state, known, brakes, cause, now=now, writer=look.changed_by(known.fighting)):
@@ -226,9 +227,19 @@ def sick(look: model.Look) -> tuple[model.Reason, ...]:
     named = tuple(
         _reason("unhealthy", f"{seen.key} is {seen.health}", where=seen.source)
         for seen in look.observations
-        if seen.wanted is not None and seen.health is not model.Health.HEALTHY and seen.key not in told
+        if seen.wanted is not None
+        and seen.health is not model.Health.HEALTHY
+        and seen.key not in told
+        and not seen.steps
     )
     return look.findings + named
+
+
+def _unfinished(look: model.Look, plan: model.Plan) -> tuple[model.Reason, ...]:
+    """What was waited for, if the next stage waited; and what is still to be written."""
+    named = ", ".join(step.key for step in plan.steps[:_KEYS_NAMED])
+    more = f" and {len(plan.steps) - _KEYS_NAMED} more" if len(plan.steps) > _KEYS_NAMED else ""
+    return *sick(look), _reason("not_converged", f"the plan is still not empty: {named}{more}")
 
 
 def soon_s(move: Move, wanted: model.Wanted) -> float:

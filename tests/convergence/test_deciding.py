@@ -170,7 +170,7 @@ ROWS: list[
         known(open=deployment(fruitless=3)),
         DIFFERS,
         Brakes(),
-        Close(FAILED, (model.Reason(code="not_converged", message="the plan is still not empty"),)),
+        Close(FAILED, (model.Reason(code="not_converged", message="the plan is still not empty: item/n/one"),)),
     ),
     (
         "progressing after the total: failed",
@@ -184,7 +184,7 @@ ROWS: list[
         known(open=LATE),
         DIFFERS,
         Brakes(),
-        Close(FAILED, (model.Reason(code="not_converged", message="the plan is still not empty"),)),
+        Close(FAILED, (model.Reason(code="not_converged", message="the plan is still not empty: item/n/one"),)),
     ),
     ("may not write now: halted", known(), DIFFERS, Brakes(halted=WHY), Stand("halted", WHY)),
     ("halted stops an open deployment too", known(open=OPEN), DIFFERS, Brakes(halted=WHY), Stand("halted", WHY)),
@@ -407,3 +407,15 @@ def test_what_a_finding_names_is_not_said_twice() -> None:
     assert sick(seen) == (said,)
     silent = seen.model_copy(update={"findings": ()})
     assert [reason.message for reason in sick(silent)] == [f"{KEY} is FAILED"]
+
+
+def test_a_stage_that_waited_until_the_deadline_says_what_it_waited_for() -> None:
+    ill = model.Observation(key=KEY, wanted=1, actual=1, health=PROGRESSING)
+    waited = observation(OTHER, order=1)
+    seen = model.Look(observations=(ill, waited), fingerprint=model.Digest("f"), health=PROGRESSING)
+    move = decide(admitted(), known(open=LATE), seen, Brakes(), now=NOW)
+    assert isinstance(move, Close)
+    assert [reason.message for reason in move.reasons] == [
+        f"{KEY} is PROGRESSING",
+        f"the plan is still not empty: {OTHER}",
+    ]
