@@ -8,6 +8,7 @@ sent again.
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import json
 import os
@@ -304,23 +305,30 @@ def _tls(endpoint: kubeconfig.Endpoint) -> ssl.SSLContext:
     return context
 
 
+@functools.cache
 def _vendor() -> tuple[Any, Any]:
     """The two modules of the official client that are used.
 
     Its package imports every model class and two OAuth libraries when it is first touched: a second and 16 MB for nothing.
-    So its submodules are imported under a bare package, which then makes room for the real one.
+    So its submodules are imported under a bare package, and forgotten again: whoever imports it later gets the whole.
     """
+    if "kubernetes" in sys.modules:
+        from kubernetes.client import configuration, rest
+
+        return rest, configuration
+    spec = importlib.util.find_spec("kubernetes")
+    if spec is None or not spec.submodule_search_locations:
+        fix = "pip install 'reconciler[openshift]'"
+        raise errors.ConfigError("missing", "the official client of Kubernetes is not installed", fix=fix)
+    bare = types.ModuleType("kubernetes")
+    bare.__path__ = list(spec.submodule_search_locations)
     with _ONE_AT_A_TIME:
-        spec = importlib.util.find_spec("kubernetes") if "kubernetes" not in sys.modules else None
-        if spec and spec.submodule_search_locations:
-            bare = types.ModuleType("kubernetes")
-            bare.__path__ = list(spec.submodule_search_locations)
-            sys.modules["kubernetes"] = bare
+        sys.modules["kubernetes"] = bare
         try:
             from kubernetes.client import configuration, rest
         finally:
-            if spec:
-                sys.modules.pop("kubernetes", None)
+            for name in [each for each in sys.modules if each.partition(".")[0] == "kubernetes"]:
+                del sys.modules[name]
     return rest, configuration
 
 
