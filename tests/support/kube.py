@@ -39,15 +39,12 @@ import base64
 import fcntl
 import json
 import os
-import random
 import secrets
-import select
 import signal
-import socket
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -55,7 +52,7 @@ from typing import NamedTuple
 import yaml
 from parts import build_kube
 
-from support import kube_api, kube_audit, kube_certificates
+from support import kube_api, kube_audit, kube_certificates, kube_processes
 
 TESTS = Path(__file__).parents[1]
 STAND_INS = Path(__file__).parent / "crds"
@@ -90,7 +87,6 @@ CONTROLLERS = [
     "ttl-after-finished-controller",
 ]
 READY_WITHIN_S = 120.0
-STOPS_WITHIN_S = 3.0
 
 
 class Identity(NamedTuple):
@@ -114,6 +110,7 @@ class ControlPlane:
         self._while_pid = while_pid or os.getpid()
         self._api: kube_api.Api | None = None
         self.ca_path, self.audit_path = folder / "ca.crt", folder / "audit.log"
+        self._processes = kube_processes.Processes(folder)
 
     # --- its life ---
 
@@ -123,7 +120,7 @@ class ControlPlane:
             if not (self.folder / "ports").exists():
                 self._write_files()
                 self._begin_on_new_ports()
-                self._spawn("keeper", [sys.executable, "-m", "support.kubelet", str(self.folder), str(self._while_pid)])
+                self._begin("keeper", [sys.executable, "-m", "support.kubelet", str(self.folder), str(self._while_pid)])
 
     def wait(self) -> ControlPlane:
         self.begin()
@@ -140,14 +137,14 @@ class ControlPlane:
         if self._api:
             self._api.close()
         for name in ("kube-controller-manager", "keeper", "kube-apiserver", "etcd"):
-            self._end(name, signal.SIGTERM)
+            self._processes.end(name, signal.SIGTERM)
 
     def stop_api(self) -> None:
         """As a rolling update would; who still watches after three seconds is cut off."""
-        self._end("kube-apiserver", signal.SIGTERM)
+        self._processes.end("kube-apiserver", signal.SIGTERM)
 
     def kill_api(self) -> None:
-        self._end("kube-apiserver", signal.SIGKILL)
+        self._processes.end("kube-apiserver", signal.SIGKILL)
 
     def start_api(self) -> None:
         """Where it was, with what etcd holds; returns when it answers."""
@@ -175,7 +172,7 @@ class ControlPlane:
     def make_namespace(self, prefix: str = "t") -> str:
         name = unique(prefix)
         self.api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-        if self._pid("kube-controller-manager"):  # Without its service account no pod is let in.
+        if self._processes.find("kube-controller-manager"):  # Without its service account no pod is let in.
             self.api.wait(lambda: self.api.find(f"/api/v1/namespaces/{name}/serviceaccounts/default"))
         return name
 
@@ -250,11 +247,16 @@ class ControlPlane:
         (self.folder / "tokens.csv").write_text("\n".join(lines) + "\n")
         (self.folder / "audit-policy.json").write_text(json.dumps(kube_audit.POLICY))
         self.audit_path.touch()
-        for name in ("pids", "taken"):
-            (self.folder / name).mkdir()
+        (self.folder / "taken").mkdir()
+
+    def _begin(self, name: str, command: list[str]) -> None:
+        more = {"GOMEMLIMIT": MEMORY[name], "GOMAXPROCS": "2", "PYTHONPATH": str(TESTS)}
+        self._processes.begin(name, command, more)
 
     def _begin_on_new_ports(self) -> None:
-        (self.folder / "ports").write_text(json.dumps(dict(zip(("etcd", "peer", "api"), _free_ports(3), strict=True))))
+        (self.folder / "ports").write_text(
+            json.dumps(dict(zip(("etcd", "peer", "api"), kube_processes.free_ports(3), strict=True)))
+        )
         self._begin_etcd()
         self._begin_api()
 
@@ -264,7 +266,7 @@ class ControlPlane:
         peers = [f"--listen-peer-urls={peer}", f"--initial-advertise-peer-urls={peer}"]
         data = self.folder / f"etcd-{self._ports['etcd']}"
         options = [f"--data-dir={data}", f"--initial-cluster=default={peer}"]
-        self._spawn("etcd", [_binary("etcd"), "--unsafe-no-fsync", *options, *listens, *peers])
+        self._begin("etcd", [_binary("etcd"), "--unsafe-no-fsync", *options, *listens, *peers])
 
     def _begin_api(self) -> None:
         folder, ports = self.folder, self._ports
@@ -289,7 +291,7 @@ class ControlPlane:
             "audit-log-maxsize": "0",  # Never another file: a place in it stays a place.
             "profiling": "false",
         }
-        self._spawn("kube-apiserver", [_binary("kube-apiserver"), *(f"--{k}={v}" for k, v in options.items())])
+        self._begin("kube-apiserver", [_binary("kube-apiserver"), *(f"--{k}={v}" for k, v in options.items())])
 
     def _begin_controllers(self) -> None:
         path = self.folder / "controllers.kubeconfig"
@@ -298,7 +300,7 @@ class ControlPlane:
         options = {
             "kubeconfig": path,
             "bind-address": "127.0.0.1",
-            "secure-port": _free_ports(1)[0],
+            "secure-port": kube_processes.free_ports(1)[0],
             "cert-dir": self.folder / "made",
             "leader-elect": "false",
             "service-account-private-key-file": self.folder / "accounts.key",
@@ -309,21 +311,21 @@ class ControlPlane:
             "kube-api-burst": 1000,
         }
         command = [_binary("kube-controller-manager"), *(f"--{k}={v}" for k, v in options.items())]
-        self._spawn("kube-controller-manager", command)
+        self._begin("kube-controller-manager", command)
 
     def _await_api(self, *, may_move: bool) -> None:
         end, moves = time.monotonic() + READY_WITHIN_S, 0
         while not self.api.ready():
-            dead = next((name for name in ("etcd", "kube-apiserver") if not self._pid(name)), None)
-            if dead and may_move and moves < 3 and "address already in use" in self._said(dead):
+            dead = next((name for name in ("etcd", "kube-apiserver") if not self._processes.find(name)), None)
+            if dead and may_move and moves < 3 and "address already in use" in self._processes.said(dead):
                 moves += 1
                 self.stop_api()
-                self._end("etcd", signal.SIGTERM)
+                self._processes.end("etcd", signal.SIGTERM)
                 self._begin_on_new_ports()
                 self._api = None
             elif dead:
-                raise AssertionError(f"{dead} ended: {self._said(dead)[-2000:]}")
-            assert time.monotonic() < end, f"not ready: {self._said('kube-apiserver')[-2000:]}"
+                raise AssertionError(f"{dead} ended: {self._processes.said(dead)[-2000:]}")
+            assert time.monotonic() < end, f"not ready: {self._processes.said('kube-apiserver')[-2000:]}"
             time.sleep(0.1)
 
     def _furnish(self) -> None:
@@ -357,84 +359,11 @@ class ControlPlane:
         }
         return yaml.safe_dump(document, sort_keys=False)
 
-    # --- its processes ---
-
-    def _spawn(self, name: str, command: list[str]) -> None:
-        """Without a Popen object: another process than this one may end it."""
-        log = str(self.folder / f"{name}.log")
-        environment = {**os.environ, "GOMEMLIMIT": MEMORY[name], "GOMAXPROCS": "2", "PYTHONPATH": str(TESTS)}
-        append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-        actions = [
-            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_OPEN, 1, log, append, 0o600),
-            (os.POSIX_SPAWN_DUP2, 1, 2),
-        ]
-        pid = os.posix_spawn(command[0], command, environment, file_actions=actions, setsid=True)
-        (self.folder / "pids" / name).write_text(f"{pid} {_begun(pid)}")
-
-    def _pid(self, name: str) -> int | None:
-        """Of a process that lives and is ours: the number may long be another's."""
-        try:
-            pid, begun = map(int, (self.folder / "pids" / name).read_text().split())
-        except FileNotFoundError:
-            return None
-        _reap(pid)
-        return pid if _begun(pid) == begun else None
-
-    def _end(self, name: str, how: signal.Signals) -> None:
-        pid = self._pid(name)
-        if pid is None or pid == os.getpid():  # The keeper ends itself last.
-            return
-        handle = os.pidfd_open(pid)
-        try:
-            for each in (how, signal.SIGKILL):
-                signal.pidfd_send_signal(handle, each)
-                if select.select([handle], [], [], STOPS_WITHIN_S)[0]:
-                    break
-        finally:
-            os.close(handle)
-            _reap(pid)
-
-    def _said(self, name: str) -> str:
-        return (self.folder / f"{name}.log").read_text(errors="replace")
-
 
 def _binary(name: str) -> str:
     found = build_kube.find(name)
     assert found, f"{name}: {build_kube.why()}"
     return str(found)
-
-
-def _begun(pid: int) -> int:
-    """When it began, in the kernel's ticks; 0 for one that has ended."""
-    try:
-        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-    return 0 if state in "ZX" else int(fields[18])
-
-
-def _reap(pid: int) -> None:
-    with suppress(ChildProcessError):  # Another process began it.
-        os.waitpid(pid, os.WNOHANG)
-
-
-def _free_ports(count: int) -> list[int]:
-    """Below those that the system gives to connections, so that a port is still free after a restart."""
-    held: list[socket.socket] = []
-    draw = random.SystemRandom()  # Tests seed the other one alike in every worker.
-    try:
-        while len(held) < count:
-            taken = socket.socket()
-            held.append(taken)
-            try:
-                taken.bind(("127.0.0.1", draw.randrange(12000, 32000)))
-            except OSError:
-                held.pop().close()
-        return [int(each.getsockname()[1]) for each in held]
-    finally:
-        for each in held:
-            each.close()
 
 
 def _impersonator() -> kube_api.Object:
