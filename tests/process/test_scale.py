@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from reconciler.audit import record
 MEASURED = Path(__file__).with_name("measured.py")
 OURS_AT_MOST_KIB = 600 << 10
 GIT_AT_MOST_KIB = 1 << 20
-WITHIN_S = 60  # on a machine that has nothing else to do: a third of it
+WITHIN_S = 60  # of processor time; most of it is git's, hashing two GiB
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Peak:
     code: int
     ours_kib: int
     git_kib: int
-    took_s: float
+    spent_s: float
     said: str
 
 
@@ -70,19 +69,17 @@ class Bank:
         self.file.write_text("by hand\n")
         told = self.lab.folder / "peak.json"
         command = (sys.executable, MEASURED, told, "once", "--config", self.lab.config_path)
-        begun = time.monotonic()
         done = subprocess.run(command, env=installation.OUR_ENVIRONMENT, capture_output=True, check=False, timeout=300)
-        took_s = time.monotonic() - begun
         assert told.exists(), done.stderr.decode()
         peak = json.loads(told.read_text())
-        return Peak(peak["code"], peak["ours"], peak["git"], took_s, done.stderr.decode())
+        return Peak(peak["code"], peak["ours"], peak["git"], peak["spent_s"], done.stderr.decode())
 
     def check(self, merge: model.Oid, *codes: str) -> None:
         peak = self.once()
         assert self.file.read_text() == "1\n", f"what was accepted is kept: {peak.said}"
         assert peak.ours_kib < OURS_AT_MOST_KIB, peak
         assert peak.git_kib < GIT_AT_MOST_KIB, peak
-        assert peak.took_s < WITHIN_S, peak
+        assert peak.spent_s < WITHIN_S, peak
         judged = [d for d in self.lab.events(record.Decision) if d.revision == merge]
         assert {reason.code for d in judged for reason in d.reasons} >= set(codes), judged
         assert all(d.verdict is not model.Verdict.ACCEPT for d in judged)
