@@ -176,8 +176,7 @@ class _Following:
         self._live = False
         self._stopping = threading.Event()
         self._stream: client.Stream | None = None
-        name = f"watch-{scope.resource.plural}"
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread: threading.Thread | None = None
 
     def ensure(self) -> None:
         if self._live:
@@ -186,8 +185,10 @@ class _Following:
             if not self._live:
                 self._list()
                 self._live = True
-                if not self._thread.is_alive() and not self._stopping.is_set():
-                    self._start()
+                if not self._stopping.is_set() and (self._thread is None or not self._thread.is_alive()):
+                    name = f"watch-{self._scope.resource.plural}"
+                    self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+                    self._thread.start()
 
     def stop(self) -> None:
         self._stopping.set()
@@ -195,14 +196,17 @@ class _Following:
             stream.cut()
 
     def join(self) -> None:
-        if self._thread.is_alive() and self._thread is not threading.current_thread():
-            self._thread.join(timeout=5)
-
-    def _start(self) -> None:
-        if self._thread.ident is None:
-            self._thread.start()
+        thread = self._thread
+        if thread is not None and thread.is_alive() and thread is not threading.current_thread():
+            thread.join(timeout=5)
 
     def _run(self) -> None:
+        try:
+            self._follow()
+        finally:
+            self._live = False  # Whatever ended it: no look believes in a watch that nobody reads.
+
+    def _follow(self) -> None:
         pauses = _pauses()
         while not self._stopping.is_set():
             try:

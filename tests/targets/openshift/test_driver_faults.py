@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from support import kube as planes
 from support.faulty_proxy import Fault
 
 from reconciler import errors, model
+from reconciler.targets.openshift import cache
 
 
 @pytest.fixture
@@ -197,6 +199,25 @@ def test_a_look_while_no_watch_stands_asks_for_itself(
     kube.api.patch(place(kube_namespace), {"data": {"text": "by hand"}})
     (seen,) = daemon.look(wanted).observations
     assert seen.steps, "what an old watch left behind is not believed"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_watch_whose_reader_died_is_not_believed_and_is_begun_again(
+    kube: planes.ControlPlane, kube_namespace: str, daemon: openshift.Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = one(kube_namespace)
+    daemon.converge(wanted)
+
+    def dies(*_: object) -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as broken:
+        broken.setattr(cache._Following, "_take", dies)
+        kube.api.patch(place(kube_namespace), {"data": {"text": "by hand"}})
+        kube.api.wait(lambda: "watch-configmaps" not in [thread.name for thread in threading.enumerate()])
+    (seen,) = daemon.look(wanted).observations
+    assert seen.steps
+    assert "watch-configmaps" in [thread.name for thread in threading.enumerate()]
 
 
 def test_a_redirect_is_not_followed(kube_namespace: str, daemon: openshift.Daemon, proxy: faulty_proxy.Proxy) -> None:
