@@ -26,13 +26,13 @@ VERBS: frozenset[str] = frozenset(get_args(Verb))
 _PLACES = (Path("reconciler.yaml"), Path("/etc/reconciler/reconciler.yaml"))
 _LATER: Mapping[strict_yaml.Path, str] = {
     ("anchor",): "checkpoints stay beside the log",
-    ("secrets", "vault"): "secrets are read from `env:NAME` and `file:/path`",
     ("gates", "opa"): "a development profile judges with the embedded engine",
     ("gates", "sonarqube"): "remove it, and the check from the targets",
     ("gates", "trivy"): "remove it, and the check from the targets",
 }
 # Kubernetes puts `RECONCILER_PORT` and the like into every pod beside a Service called `reconciler`.
 _SERVICE_LINK = re.compile(r"(SERVICE_(HOST|PORT.*)|PORT(_.*)?)")
+_VAULT_URL = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*/?")
 _LOCATION = re.compile(r"/(?!.*(^|/)\.\.?(/|$))[^\0]*")
 
 
@@ -80,10 +80,26 @@ def _store_url(url: str) -> str:
 
 def _reference(text: str) -> str:
     if text.startswith("vault:"):
-        raise ValueError("vault: comes in a later version; use env:NAME or file:/path")
+        raise ValueError(
+            "a vault is asked for the secrets of targets; this is needed before: use env:NAME or file:/path"
+        )
     if not re.fullmatch(r"env:[A-Za-z_][A-Za-z0-9_]*|file:/[^\0]*", text):
         raise ValueError("a reference such as env:NAME or file:/path is expected, never the secret")
     return text
+
+
+def _vault_url(url: str, info: Info) -> str:
+    """`https://`; a development profile may ask a vault over plain HTTP, which shows every secret to whoever listens."""
+    try:
+        parts = urlsplit(url)
+        whole = parts.hostname and parts.port != 0 and not (parts.query or parts.fragment or "@" in parts.netloc)
+    except ValueError:
+        whole = False
+    if not whole or not _VAULT_URL.fullmatch(url):
+        raise ValueError("a vault is written https://HOST:PORT")
+    if parts.scheme == "http" and info.context.production:
+        raise ValueError("a production profile asks a vault over https:// only")
+    return url
 
 
 def _listen(text: str) -> str:
@@ -105,7 +121,9 @@ def split_listen(text: str) -> tuple[str, int]:
 AbsolutePath = Annotated[Path, pydantic.AfterValidator(_absolute)]
 GitUrl = Annotated[str, pydantic.AfterValidator(_without_password), pydantic.AfterValidator(_git_url)]
 StoreUrl = Annotated[str, pydantic.AfterValidator(_without_password), pydantic.AfterValidator(_store_url)]
+VaultUrl = Annotated[str, pydantic.AfterValidator(_without_password), pydantic.AfterValidator(_vault_url)]
 Reference = Annotated[str, pydantic.AfterValidator(_reference)]
+Segments = Annotated[str, pydantic.Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*$")]
 Listen = Annotated[str, pydantic.AfterValidator(_listen)]
 FullOid = Annotated[str, pydantic.Field(pattern=r"^([0-9a-f]{40}|[0-9a-f]{64})$")]
 Positive = Annotated[documents.Duration, pydantic.Field(gt=0)]
@@ -160,8 +178,59 @@ class Gates(documents.Camel):
     per_gate: Positive = 90.0
 
 
+class AppRole(documents.Camel):
+    """References, read at every login. `mount`: where the method is mounted below auth/."""
+
+    role_id: Reference
+    secret_id: Reference
+    mount: Segments = "approle"
+
+
+class Jwt(documents.Camel):
+    """A signed token of somebody whom the vault trusts, read at every login."""
+
+    role: documents.NonEmpty
+    jwt: Reference
+    mount: Segments = "jwt"
+
+
+class KubernetesJwt(documents.Camel):
+    """The service account that this process runs as in a cluster."""
+
+    role: documents.NonEmpty
+    jwt: Reference = "file:/var/run/secrets/kubernetes.io/serviceaccount/token"
+    mount: Segments = "kubernetes"
+
+
+class VaultAuth(documents.Camel):
+    """Who the daemon is to a vault: one of these. References only, in every profile."""
+
+    approle: AppRole | None = None
+    jwt: Jwt | None = None
+    kubernetes: KubernetesJwt | None = None
+    token: Reference | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if sum(way is not None for way in (self.approle, self.jwt, self.kubernetes, self.token)) != 1:
+            raise ValueError("name exactly one of approle, jwt, kubernetes and token")
+        return self
+
+
+class Vault(documents.Camel):
+    """HashiCorp Vault or OpenBao: what `vault:mount/path#key` is resolved from."""
+
+    url: VaultUrl
+    namespace: Segments | None = None
+    ca_file: AbsolutePath | None = None  # PEM; without it the system's own trust
+    auth: VaultAuth
+    timeout: Annotated[documents.Duration, pydantic.Field(gt=0, le=300)] = 30.0  # of one answer as a whole
+
+
 class Secrets(documents.Camel):
-    """Nothing to set in this version; `vault` is refused by name."""
+    """Where references to secrets lead, beyond `env:NAME` and `file:/path`."""
+
+    vault: Vault | None = None
 
 
 class Operator(documents.Camel):
@@ -293,12 +362,13 @@ def load(
     try:
         configuration = Configuration.model_validate(_without_later(document), context=context)
     except pydantic.ValidationError as exc:
+        configuration = None
         wrong += [
             (tuple(e["loc"]), strict_yaml.complaint(e), strict_yaml.suggestion(e, Configuration))
             for e in exc.errors(include_url=False, include_input=False)
         ]
-        raise _error(wrong, located, path, overlaid) from exc
-    if wrong:
+    if wrong or configuration is None:
+        # Not chained to pydantic's error: that repeats what was written, which may be the secret itself.
         raise _error(wrong, located, path, overlaid)
     return configuration
 

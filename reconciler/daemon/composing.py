@@ -6,11 +6,12 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from reconciler import config, documents, errors, model, ports, secrets
+from reconciler import config, documents, errors, model, ports
 from reconciler.admission import admit, judging, policy
 from reconciler.audit import state
 from reconciler.daemon import core, plugins
 from reconciler.git import gpgv, mirror, process
+from reconciler.secrets import resolving, session, vault
 from reconciler.targets import memory
 
 
@@ -26,7 +27,7 @@ def watched(configuration: config.Configuration) -> mirror.Watched:
     auth = process.Auth(
         ssh_key=source.auth.ssh_key,
         known_hosts=source.auth.known_hosts,
-        token=secrets.Secrets(os.environ).resolve(token) if token else "",
+        token=resolving.Secrets(os.environ).resolve(token) if token else "",
     )
     remote = process.Remote(url, auth, allow_file=not configuration.production)
     object_format = "sha1" if len(source.genesis) == len("0" * 40) else "sha256"
@@ -83,18 +84,42 @@ class PolicyReach:
         return read.desired.environment if read else ""
 
 
+def secrets(configuration: config.Configuration, clock: ports.Clock) -> resolving.Secrets:
+    """What resolves references. Share it: it holds the vault's token."""
+    named = configuration.secrets.vault
+    if named is None:
+        return resolving.Secrets(os.environ)
+    settings = vault.Settings(named.url, _auth(named.auth), named.namespace or "", named.ca_file, named.timeout)
+    return resolving.Secrets(os.environ, clock, settings)
+
+
+def _auth(named: config.VaultAuth) -> session.Auth:
+    match named:
+        case config.VaultAuth(approle=config.AppRole() as way):
+            return session.AppRole(way.role_id, way.secret_id, way.mount)
+        case config.VaultAuth(jwt=config.Jwt() as way):
+            return session.Jwt(way.role, way.jwt, way.mount)
+        case config.VaultAuth(kubernetes=config.KubernetesJwt() as way):
+            return session.Jwt(way.role, way.jwt, way.mount)
+        case _:
+            return session.Token(named.token or "")
+
+
 def facilities(
     configuration: config.Configuration,
     kind: str,
     clock: ports.Clock,
     reach: ports.Reach = ports.NOWHERE,
     wake: Callable[[str], None] = ports.wake_nobody,
+    *,
+    known: ports.Secrets | None = None,
 ) -> ports.DriverFacilities:
+    """`known`: what resolves references where that is shared."""
     return ports.DriverFacilities(
         installation=configuration.installation,
         state=configuration.state / "targets" / kind,
         local_roots=configuration.local.roots,
-        secrets=secrets.Secrets(os.environ),
+        secrets=known or secrets(configuration, clock),
         clock=clock,
         reach=reach,
         wake=wake,
@@ -108,11 +133,11 @@ def drivers(
     wake: Callable[[str], None] = ports.wake_nobody,
 ) -> ports.Drivers:
     """`wake`: told the name of a target that a driver saw move, from any thread."""
-    allowed = frozenset(configuration.plugins.allow)
+    allowed, known = frozenset(configuration.plugins.allow), secrets(configuration, clock)
     return plugins.Loaded(
         "reconciler.targets",
         allowed,
-        lambda kind, made: lambda: made(facilities(configuration, kind, clock, reach, wake)),
+        lambda kind, made: lambda: made(facilities(configuration, kind, clock, reach, wake, known=known)),
     )
 
 

@@ -93,7 +93,6 @@ def test_an_unknown_variable_is_an_error_too(tmp_path: Path) -> None:
     ("line", "name"),
     [
         ("anchor: {url: x}", "anchor"),
-        ("secrets: {vault: {url: x}}", "secrets.vault"),
         ('gates: {opa: {url: "http://127.0.0.1:8181"}}', "gates.opa"),
         ("gates: {sonarqube: {url: x}}", "gates.sonarqube"),
         ("gates: {trivy: {}}", "gates.trivy"),
@@ -118,7 +117,7 @@ def test_what_a_later_version_owns_is_refused_by_name(tmp_path: Path, line: str,
         ("installation: prod-emea", "installation: Prod EMEA", "installation"),
         (", knownHosts: /etc/reconciler/known_hosts", "", "go together"),
         ("sshKey: id_ed25519, knownHosts: /etc/reconciler/known_hosts", 'token: "s3cr3t"', "reference"),
-        ("sshKey: id_ed25519, knownHosts: /etc/reconciler/known_hosts", 'token: "vault:kv/a#b"', "later version"),
+        ("sshKey: id_ed25519, knownHosts: /etc/reconciler/known_hosts", 'token: "vault:kv/a#b"', "env:NAME"),
         ("store: {", 'store: {url: "postgresql+psycopg://db/audit", ', "SQLite"),
     ],
 )
@@ -184,3 +183,56 @@ def test_without_a_file_everything_may_come_from_the_environment(tmp_path: Path)
         config.load(None, {})
     with pytest.raises(errors.ConfigError, match="store: this field is missing"):
         config.load(None, {k: v for k, v in environment.items() if "STORE" not in k})
+
+
+VAULT = 'secrets: {vault: {url: "https://vault.bank.example:8200", auth: AUTH}}\n'
+APPROLE = '{approle: {roleId: "file:/etc/reconciler/role", secretId: "env:SECRET_ID"}}'
+
+
+def test_a_vault_is_asked_as_one_of_four(tmp_path: Path) -> None:
+    for auth in (
+        APPROLE,
+        '{token: "file:/run/token"}',
+        '{jwt: {role: reconciler, jwt: "file:/run/jwt", mount: jwt/prod}}',
+        "{kubernetes: {role: reconciler}}",
+    ):
+        read = config.load(write(tmp_path, FILE + VAULT.replace("AUTH", auth)), {}).secrets.vault
+        assert read is not None
+        assert (read.timeout, read.namespace, read.ca_file) == (30.0, None, None)
+    assert read
+    assert read.auth.kubernetes
+    assert read.auth.kubernetes.jwt.startswith("file:/var/run/secrets/kubernetes.io/")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("https://", "http://", "https:// only"),
+        ("https://vault", "https://token:hunter2@vault", "password"),
+        (":8200", ":8200/?a=b", "https://HOST:PORT"),
+        (":8200", ":99999", "https://HOST:PORT"),
+        ("auth: AUTH", "auth: {}", "exactly one"),
+        ("auth: AUTH", 'auth: {token: "file:/a", kubernetes: {role: r}}', "exactly one"),
+        ("auth: AUTH", "auth: {token: hunter2}", "never the secret"),
+        ("auth: AUTH", 'auth: {token: "vault:kv/a#b"}', "env:NAME"),
+        ("auth: AUTH", 'auth: {approle: {roleId: hunter2, secretId: "env:A"}}', "never the secret"),
+        ("auth: AUTH", f"auth: {APPROLE}, timeout: 1h", "timeout"),
+        ("auth: AUTH", f"auth: {APPROLE}, namespace: ../x", "namespace"),
+    ],
+)
+def test_a_vault_that_is_not_asked_safely_is_refused(tmp_path: Path, old: str, new: str, said: str) -> None:
+    refused = refusal(tmp_path, FILE + VAULT.replace(old, new).replace("AUTH", APPROLE))
+    assert said in refused.message
+    assert "hunter2" not in f"{refused} {refused.fix} {refused.__cause__!r} {refused.__context__!r}"
+
+
+def test_an_unknown_word_about_the_vault_is_an_error_with_what_was_meant(tmp_path: Path) -> None:
+    refused = refusal(tmp_path, FILE + VAULT.replace("auth: AUTH", f"auth: {APPROLE}, caFil: /x"))
+    assert "secrets.vault.caFil: no field of this name" in refused.message
+    assert refused.fix == "did you mean 'caFile'?"
+
+
+def test_a_development_profile_may_ask_over_plain_http_and_still_holds_no_token(tmp_path: Path) -> None:
+    plain = VAULT.replace("https", "http") + "profile: development\n"
+    assert config.load(write(tmp_path, FILE + plain.replace("AUTH", APPROLE)), {}).secrets.vault
+    assert "never the secret" in refusal(tmp_path, FILE + plain.replace("AUTH", "{token: root}")).message

@@ -5,26 +5,29 @@ from pathlib import Path
 
 import pytest
 
-from reconciler import errors, redact, secrets
+from reconciler import errors, redact
+from reconciler.secrets import resolving
 
 
 def refusal(reference: str, **environment: str) -> errors.ConfigError:
     with pytest.raises(errors.ConfigError) as caught:
-        secrets.Secrets(environment).resolve(reference)
+        resolving.Secrets(environment).resolve(reference)
     assert caught.value.code == "secret"
     return caught.value
 
 
 def test_a_variable_and_a_file_are_resolved_and_masked_from_then_on(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("correct horse battery\n")
-    known = secrets.Secrets({"APP_PASSWORD": "a-password-of-this-test"})
+    known = resolving.Secrets({"APP_PASSWORD": "a-password-of-this-test"})
     assert known.resolve("env:APP_PASSWORD") == "a-password-of-this-test"
     assert known.resolve(f"file:{tmp_path}/token") == "correct horse battery"
     assert redact.text("a-password-of-this-test and correct horse battery") == "*** and ***"
 
 
-def test_vault_comes_in_a_later_version() -> None:
-    assert "later version" in refusal("vault:kv/prod/app#token").message
+def test_a_vault_that_nobody_configured_is_named_as_what_is_missing() -> None:
+    refused = refusal("vault:kv/prod/app#token")
+    assert (refused.message, refused.where) == ("no vault is configured", "vault:kv/prod/app#token")
+    assert "secrets.vault" in refused.fix
 
 
 @pytest.mark.parametrize(
@@ -54,9 +57,9 @@ def test_content_that_is_no_text_shows_in_no_message(tmp_path: Path) -> None:
     refused = refusal(f"file:{tmp_path}/key")
     assert "hunter2" not in str(refused)
     assert refused.__cause__ is None
-    (tmp_path / "big").write_bytes(b"x" * (secrets.MAX_BYTES + 1))
+    (tmp_path / "big").write_bytes(b"x" * (resolving.MAX_BYTES + 1))
     assert "longer" in refusal(f"file:{tmp_path}/big").message
 
 
 def test_its_repr_shows_no_value() -> None:
-    assert repr(secrets.Secrets({"APP": "hunter2"})) == "Secrets(***)"
+    assert repr(resolving.Secrets({"APP": "hunter2"})) == "Secrets(***)"

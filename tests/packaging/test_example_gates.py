@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from support import objects
 
-from reconciler import documents, model, ports, secrets
+from reconciler import documents, model, ports
+from reconciler.secrets import resolving
 from reconciler.admission import policy
 from reconciler.daemon import clock
 
@@ -43,7 +44,7 @@ def _check(root: Path, gate: str, **edited: tuple[str, str]) -> model.GateResult
 def _gate(name: str, store: objects.ObjectStore, root: Path) -> ports.Gate:
     time = clock.SystemClock()
     facilities = ports.DriverFacilities(
-        installation="example", state=root / ".state", local_roots=(root,), secrets=secrets.Secrets({}), clock=time
+        installation="example", state=root / ".state", local_roots=(root,), secrets=resolving.Secrets({}), clock=time
     )
     points = importlib.metadata.entry_points(group="reconciler.targets")
     drivers = {point.name: partial(point.load(), facilities) for point in points}

