@@ -10,9 +10,9 @@ import pytest
 from support import objects
 
 from reconciler import documents, model, ports
-from reconciler.secrets import resolving
 from reconciler.admission import policy
 from reconciler.daemon import clock
+from reconciler.secrets import resolving
 
 EXAMPLE = Path(__file__).parents[2] / "examples/repo"
 REQUIRED = policy.parse_policy((EXAMPLE / "policies/approval.yaml").read_bytes()).gates.required["prod"]

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from reconciler import model, ports
-from reconciler.targets.openshift import comparing, document, kinds, manifests, masking, proposing
+from reconciler.targets.openshift import checking, comparing, document, kinds, manifests, masking, proposing
 
-SECRETS_FOR_S = 30.0  # how long a comparison may rest on values that were resolved before
+# How long a comparison may rest on what was resolved before. Only keyed digests are kept, and what is sent is resolved anew.
+SECRETS_FOR_S = 30.0
+VAULT_FOR_S = (
+    300.0  # A vault serves many: fifty secrets would be a hundred requests a minute. Vault's own agent reads so often.
+)
 SEALED = "hmac-sha256:"
 
 
@@ -37,13 +41,13 @@ class Reader:
         state = (wanted.digest, wanted.mode, wanted.target, wanted.ignore, today, more)
         now = self._clock.monotonic_s()
         if self._last is None or self._last[0] != state or now >= self._until:
-            self._last = (state, self._read(wanted, today))
-            self._until = now + SECRETS_FOR_S
+            found = manifests.read(wanted)
+            self._last = (state, self._read(wanted, found, today))
+            self._until = now + (VAULT_FOR_S if _asks_a_vault(found) else SECRETS_FOR_S)
         return self._last[1]
 
-    def _read(self, wanted: model.Wanted, today: str) -> Wants:
+    def _read(self, wanted: model.Wanted, found: Sequence[manifests.Manifest], today: str) -> Wants:
         options = document.options(wanted)
-        found = manifests.read(wanted)
         declared = {each.key: each for each in found if each.source}
         orders = kinds.orders({k: m.body for k, m in declared.items()}, {k: m.source for k, m in declared.items()})
         wants: dict[model.Key, proposing.Want] = {}
@@ -72,6 +76,11 @@ class Reader:
             return comparing.digest(body)
         resolved = manifests.resolve(manifest._replace(body=body), self._secrets)
         return comparing.digest(masking.seal(resolved, self._key))
+
+
+def _asks_a_vault(found: Iterable[manifests.Manifest]) -> bool:
+    declared = (each.body for each in found if each.source)
+    return any(text.startswith("vault:") for body in declared for _, text in checking.references(body))
 
 
 def to_send(want: proposing.Want, secrets: ports.Secrets) -> dict[str, Any]:
