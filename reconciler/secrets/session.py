@@ -143,6 +143,7 @@ class Session:
         shown = _digest((token,))
         self._check_refused(shown)
         answer = self._wire(token).lookup_self()
+        self._check_found(answer, "auth/token")
         if not answer.is_ok:
             raise self._refuse(shown)
         data = answer.part("data")
@@ -152,18 +153,21 @@ class Session:
         shown = _digest(credentials)
         self._check_refused(shown)
         answer = log_in()
-        if answer.status == 404:  # noqa: PLR2004 - RFC 9110, 15.5.5
-            what = (
-                f"no namespace {self._namespace}, or no auth/{mount} in it" if self._namespace else f"no auth/{mount}"
-            )
-            fix = "correct secrets.vault.namespace or secrets.vault.auth"
-            raise errors.ConfigError("secret", f"{self._over.url}: there is {what}", where="secrets.vault", fix=fix)
+        self._check_found(answer, f"auth/{mount}")
         if not answer.is_ok:
             raise self._refuse(shown)
         auth = answer.part("auth")
         token = _sendable(str(auth.get("client_token") or ""), "the vault's answer to a login")
         redact.remember(token)
         return self._leased(token, _seconds(auth.get("lease_duration")), renewable=auth.get("renewable") is True)
+
+    def _check_found(self, answer: transport.Answer, place: str) -> None:
+        """Raises: ConfigError(secret) where the vault has no such namespace or place."""
+        if answer.status != 404:  # noqa: PLR2004 - RFC 9110, 15.5.5
+            return
+        what = f"no namespace {self._namespace}, or no {place} in it" if self._namespace else f"no {place}"
+        fix = "correct secrets.vault.namespace or secrets.vault.auth"
+        raise errors.ConfigError("secret", f"{self._over.url}: there is {what}", where="secrets.vault", fix=fix)
 
     def _leased(self, token: str, life_s: float, *, renewable: bool) -> _Lease:
         """0 seconds of life is a token without an end."""
