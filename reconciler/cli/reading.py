@@ -296,6 +296,7 @@ def plans(document: printing.Document) -> None:
         for step in steps:
             hazards = f"  hazards: {_text(step.get('hazards'))}" if step.get("hazards") else ""
             printing.out(f"  {_text(step.get('stage'))} {_text(step.get('action'))} {_text(step.get('key'))}{hazards}")
+            _indented(step.get("impact"))
             _indented(step.get("diff"))
         for name in ("refusals", "reasons"):
             for reason in listed(plan.get(name)):

@@ -128,7 +128,8 @@ def _adopting(step: model.Step, seen: model.Observation, guards: Guards) -> mode
 
 
 def _hazards(key: model.Key, step: model.Step, guards: Guards) -> list[model.Reason]:
-    return [r for hazard in step.hazards for r in _need(guards, hazard, key, f"{key}: {hazard}")]
+    along = f" ({step.impact})" if step.impact else ""
+    return [r for hazard in step.hazards for r in _need(guards, hazard, key, f"{key}: {hazard}{along}")]
 
 
 def _need(guards: Guards, hazard: str, key: model.Key, message: str) -> list[model.Reason]:

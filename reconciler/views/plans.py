@@ -26,6 +26,7 @@ class Step(document.Row):
     hazards: tuple[str, ...]
     reversible: bool
     diff: str
+    impact: str = ""  # what goes with it
 
 
 class Plan(document.Row):
@@ -71,4 +72,5 @@ def _step(stage: int, step: model.Step) -> Step:
         hazards=step.hazards,
         reversible=step.undo is not None,
         diff=step.diff,
+        impact=step.impact,
     )

@@ -14,7 +14,7 @@ from reconciler import model
 from reconciler.admission import ballot, emergency, policy, reviewing, slots, voting
 from reconciler.audit import fold, log, record, state
 from reconciler.convergence import clearing, deciding, planning
-from reconciler.daemon import core
+from reconciler.daemon import braking
 from reconciler.targets import memory
 from simulation import run
 
@@ -135,9 +135,9 @@ MUTANTS = {
         lambda *_: (policy.Slot.model_validate({"from": ["change-board"], "count": 1}),),
         ("what is owed",),
     ),
-    "forgets_overdue_reviews": Mutant(core.Core, "_unreviewed", lambda *_: (), ("no ordinary change begins",)),
+    "forgets_overdue_reviews": Mutant(braking.Braking, "_unreviewed", lambda *_: (), ("no ordinary change begins",)),
     "writes_although_suspended": Mutant(
-        deciding, "braked", lambda *_, now: None, ("a suspended target", "no change begins", "only what was accepted")
+        deciding, "braked", lambda *_, **__: None, ("a suspended target", "no change begins", "only what was accepted")
     ),
 }
 

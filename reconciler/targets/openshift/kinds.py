@@ -15,7 +15,7 @@ order is given, and an edge against it is refused. A stage begins when all befor
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from reconciler import errors, model
 from reconciler.targets.openshift import hooks, judged, naming
@@ -51,6 +51,7 @@ _JUDGES = frozenset(
 )
 _STAGES = {_kind: place for kinds, place in ((_DEFINES, 100), (_CONFIGURES, 200), (_JUDGES, 400)) for _kind in kinds}
 WORKLOADS = 300
+OWN_ACCESS = 2000  # beyond every stage, and beyond every delete (convergence/planning.py)
 
 # What goes with them cannot be declared back (targets.md 2.3).
 GUARDED = frozenset(
@@ -98,6 +99,14 @@ def hazards(body: Body, action: str, *, own: bool = False) -> tuple[str, ...]:
     if own and action != "create":
         found.append("own_access")
     return tuple(found)
+
+
+def last(steps: Sequence[model.Step], place: int) -> int:
+    """Where these steps stand: a step on our own access comes after all others, deletes too, which run in reverse."""
+    own = next((step for step in steps if "own_access" in step.hazards), None)
+    if own is None:
+        return place
+    return -OWN_ACCESS if own.action == "delete" else OWN_ACCESS
 
 
 def own_rights(bodies: Iterable[Body], subjects: frozenset[str]) -> frozenset[model.Key]:

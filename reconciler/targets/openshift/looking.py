@@ -15,6 +15,7 @@ from reconciler.targets.openshift import (
     comparing,
     document,
     explaining,
+    going_along,
     health,
     hooks,
     judged,
@@ -60,6 +61,7 @@ class Looking:
         self._immutable: dict[model.Key, model.Digest] = {}  # what the server said cannot be changed into this
         self._doubtful: set[model.Key] = set()  # written with an unknown outcome: the next look asks
         self._own: frozenset[model.Key] = frozenset()  # what our own access rests on
+        self._along: dict[model.Key, str] = {}  # what goes with those that are wanted no more
         self._left: frozenset[model.Key] = frozenset()  # hooks that finished and are declared no more
         self._rules: Rules | None = None
 
@@ -79,6 +81,10 @@ class Looking:
         self.places, self._keys = sight.places, {place: key for key, place in sight.places.items()}
         self._rules = self._rules if self._rules == rules else rules  # The same object compares at once.
         self._explainer.begin()
+        leaving = {
+            k: body for k, body in sight.live.items() if k not in read.by_key and k in owned and body is not None
+        }
+        self._along = going_along.going_along(on, leaving)
         self.seen = {
             key: self._look_at(on, key, read.by_key.get(key), owned.get(key), sight) for key in sorted(sight.live)
         }
@@ -153,8 +159,8 @@ class Looking:
         assert rules  # noqa: S101 - a look began with them
         memory = self._memory(key, want, live, rules.terms)
         unproven, immutable = key in sight.unproven, want is not None and self._immutable.get(key) == want.digest
-        version, own = proposing.version_of(live), key in self._own
-        made_from = (proposing.uid_of(live), version, want, memory, identity, unproven, immutable, own, rules)
+        version, own, along = proposing.version_of(live), key in self._own, self._along.get(key, "")
+        made_from = (proposing.uid_of(live), version, want, memory, identity, unproven, immutable, own, along, rules)
         same = before is not None and before.made_from == made_from
         if before is not None and same and before.found.health.status is judged.Status.CURRENT:
             return before
@@ -170,6 +176,7 @@ class Looking:
             is_unproven=unproven,
             must_replace=immutable,
             is_own_access=own,
+            takes_along=along,
         )
         items: tuple[model.Observation, ...] = ()
         if live is not None and want is not None and not want.gives_back and not want.removes_foreign:

@@ -70,6 +70,7 @@ class Found:
     is_unproven: bool = False  # its namespace or its kind is not there yet
     must_replace: bool = False  # the server said that what differs cannot be changed
     is_own_access: bool = False  # our own rights rest on it
+    takes_along: str = ""  # what goes with it when it is deleted, for people
 
 
 @dataclass(frozen=True)
@@ -182,16 +183,17 @@ def compare(found: Found, want: Want | None, terms: Terms) -> Compared:
 def observation(found: Found, want: Want | None, terms: Terms) -> model.Observation:
     """Both sides and the way from one to the other."""
     compared = compare(found, want, terms)
-    live = found.live
+    live, steps = found.live, _steps(found, want, compared, terms)
+    place = want.order if want else kinds.order(live) if live else 0
     return model.Observation(
         key=found.key,
         wanted=compared.wanted,
         actual=compared.actual,
         marked=live is None or is_marked(live, terms),
         identity=_identity(found),
-        order=want.order if want else kinds.order(live) if live else 0,
+        order=kinds.last(steps, place),
         health=_health(found, want, compared),
-        steps=_steps(found, want, compared, terms),
+        steps=steps,
         source=want.source if want else "",
         changed_by=_changed_by(compared),
     )
@@ -231,6 +233,7 @@ def _steps(found: Found, want: Want | None, compared: Compared, terms: Terms) ->
             undo=_undo(found, action, old),
             hazards=kinds.hazards(body, action, own=found.is_own_access),
             diff=showing.diff(*compared.shown),
+            impact=found.takes_along if action == "delete" else "",
         ),
     )
 

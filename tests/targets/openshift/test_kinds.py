@@ -7,8 +7,10 @@ from typing import Any
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given
+from support import targets
 
 from reconciler import errors, model
+from reconciler.convergence import planning
 from reconciler.targets.openshift import hooks, kinds, naming
 
 
@@ -142,6 +144,28 @@ def test_a_write_of_what_our_own_access_rests_on_is_named() -> None:
     }
     assert kinds.hazards(ours, "delete", own=True) == kinds.hazards(ours, "update", own=True) == ("own_access",)
     assert kinds.hazards(ours, "create", own=True) == kinds.hazards(theirs, "delete") == ()
+
+
+def test_what_our_own_access_rests_on_is_written_and_deleted_after_all_else() -> None:
+    def step(action: str, *hazards: str) -> model.Step:
+        return model.Step(key=model.Key("Role//r"), action=action, command="", before=None, hazards=hazards)
+
+    assert kinds.last([], 200) == kinds.last([step("update")], 200) == kinds.last([step("create")], 200) == 200
+    write, delete = kinds.last([step("update", "own_access")], 200), kinds.last([step("delete", "own_access")], 200)
+    seen = {
+        "Role//own": (write, step("update", "own_access")),
+        "Role//gone": (delete, step("delete", "own_access")),
+        "Namespace//n": (100, step("delete")),
+        "APIService//a": (449, step("update")),
+    }
+    observations = tuple(
+        model.Observation(key=model.Key(k), wanted=None, actual=1, order=o, steps=(s.model_copy(update={"key": k}),))
+        for k, (o, s) in seen.items()
+    )
+    look = model.Look(observations=observations, fingerprint=model.Digest("f"), health=model.Health.HEALTHY)
+    guards = planning.Guards(owned={model.Key(k): "" for k in seen})
+    plan = planning.make_plan(targets.desired("openshift", {}, {}), look, guards)
+    assert [s.key for s in plan.steps] == ["APIService//a", "Namespace//n", "Role//own", "Role//gone"]
 
 
 def definition(*versions: str, stored: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support import kube as planes
-from support import kube_turns, lab
+from support import kube_api, kube_turns, lab
 
 from reconciler.audit import record
 from reconciler.targets.openshift import hooks, kinds
@@ -243,6 +244,35 @@ def test_a_version_that_objects_are_stored_in_is_not_removed(estate: kube_turns.
     assert estate.outcomes()[:2] == ["SUCCEEDED", "FAILED"]
     assert "crd_version" in estate.reasons()
     assert "objects are stored as v1" in estate.reasons()
+
+
+def created(estate: kube_turns.Estate, collection: str, body: Object) -> bool:
+    """A server needs a moment to serve a kind that was just defined: 404, then 429."""
+    try:
+        estate.api.call("POST", collection, body)
+    except kube_api.RefusedError:
+        return False
+    return True
+
+
+def test_the_delete_of_a_definition_says_how_many_objects_go_with_it(
+    estate: kube_turns.Estate, kube_namespace: str
+) -> None:
+    plural = planes.unique("gadget").replace("-", "") + "s"
+    options = {"clusterKinds": ["CustomResourceDefinition"]}
+    keep = thing("ConfigMap", kube_namespace, "keep", data={"a": "b"})
+    estate.merge("m1", folder([definition(plural), keep], options=options))
+    estate.settle()
+    group = f"{plural}.example.test"
+    for name in "abcd":
+        gadget = thing("Gadget", kube_namespace, name, f"{group}/v1", spec={"size": 1})
+        estate.api.wait(partial(created, estate, f"/apis/{group}/v1/namespaces/{kube_namespace}/{plural}", gadget))
+    estate.merge("m2", folder([keep], options=options))
+    estate.settle()
+    code, why = estate.standing()
+    named = ", ".join(f"{kube_namespace}/{name}" for name in "abc")
+    assert code == "blocked"
+    assert f"deletes_data (4 custom resources go with it: {named} and 1 more)" in why
 
 
 def binding(namespace: str, role: str) -> Object:
