@@ -23,7 +23,7 @@ from support import estate, lab, objects
 
 from reconciler import model
 from reconciler.audit import storage
-from reconciler.daemon import core
+from reconciler.daemon import contact
 
 ROUNDS = 200
 AIM_MS = 5.0
@@ -65,14 +65,14 @@ def asked_ms(life: lab.Process, before: Callable[[], object]) -> list[float]:
     for _ in range(ROUNDS):
         before()
         began = time.perf_counter()
-        brakes = life.core.brakes(wanted, known)
+        brakes = life.core.braking.brakes(wanted, known)
         taken.append((time.perf_counter() - began) * 1000)
         assert not any((brakes.halted, brakes.withdrawn, brakes.deferred, brakes.dependency)), brakes
     return taken
 
 
 def polled(life: lab.Process) -> None:
-    life.core.fetches = core.Fetches(life.lab.clock.now())
+    life.core.contact.fetches = contact.Fetches(life.lab.clock.now())
 
 
 def main() -> None:
@@ -98,9 +98,9 @@ def main() -> None:
 
 def said_more(life: lab.Process, merge: model.Oid) -> None:
     """By somebody whom nobody knows: it counts for nothing, and has to be read and judged all the same."""
-    stranger = f"stranger-{life.core.heard()}"
+    stranger = f"stranger-{life.core.contact.heard()}"
     life.lab.bank.approve(merge, "bob", with_key=stranger)
-    life.core.note_upload()
+    life.core.contact.note_upload()
 
 
 if __name__ == "__main__":

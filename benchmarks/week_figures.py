@@ -135,8 +135,7 @@ class Figures:
             if isinstance(event, record.Decision) and event.verdict is model.Verdict.ACCEPT:
                 for name in event.targets:
                     waiting.setdefault(name, []).append(entry.at)
-            done = isinstance(event, record.Outcome) and event.closed is model.Closed.SUCCEEDED
-            if isinstance(event, record.Confirmed) or done:
+            if isinstance(event, record.Confirmed | record.Outcome) and _is_there(event):
                 for since in waiting.pop(event.target, []):
                     found.setdefault(self._group(event.target), []).append(entry.at - since)
         for name, left in waiting.items():
@@ -249,3 +248,7 @@ def write(found: Figures, how: str) -> None:
     report.RESULTS.mkdir(exist_ok=True)
     (report.RESULTS / "working_week.md").write_text("\n".join(lines))
     print("\n".join(lines))
+
+
+def _is_there(event: record.Confirmed | record.Outcome) -> bool:
+    return isinstance(event, record.Confirmed) or event.closed is model.Closed.SUCCEEDED

@@ -95,7 +95,7 @@ class Application:
     # --- web.application.Application ---
 
     def facts(self) -> status.Facts:
-        fetches = self.core.fetches
+        fetches = self.core.contact.fetches
         return status.Facts(
             installation=self.configuration.installation,
             profile=self.configuration.profile,
@@ -108,7 +108,7 @@ class Application:
         )
 
     def ready(self) -> model.ValidationResult:
-        known, fetches = self.state(), self.core.fetches
+        known, fetches = self.state(), self.core.contact.fetches
         reasons = [*status.alarms(known)]
         if known.tip is None:
             reasons.append(model.Reason(code="genesis", message="the pinned genesis has not been read yet"))
@@ -223,7 +223,7 @@ class Application:
             why = opened.message if isinstance(opened, model.Reason) else "signed with a key that nobody here knows"
             raise errors.ConfigError("envelope_invalid", why, fix="sign it with `reconciler approve`")
         self._mirror.keep_approval(opened.binding.head, envelope)
-        self.core.note_upload()
+        self.core.contact.note_upload()
         self.wake("watch")
         return opened.digest
 

@@ -55,7 +55,7 @@ class Daemon:
         self._overdue: set[model.Oid] = set()  # the reviews that were told to be late
         app.core.audit.subscribe(self._heard)
         app.wake = self._turns.wake
-        app.core.patience = admit.Patience()
+        app.core.contact.patience = admit.Patience()
 
     def run(self) -> None:
         """Blocks. SIGTERM and SIGINT end it cleanly: running turns end, so that no write is left without its record.
@@ -75,13 +75,13 @@ class Daemon:
         self._turns.stop()
 
     def _turn(self, name: str) -> float | None:
-        silent = self._core.is_silent(self._app.clock.now())
+        silent = self._core.contact.is_silent(self._app.clock.now())
         with structlog.contextvars.bound_contextvars(turn=name), self._app.timed(name):
             move, in_s = self._core.turn(name)
         _say(name, move)
         if name == "watch":
             self._remind()
-        heard = silent and not self._core.is_silent(self._app.clock.now())
+        heard = silent and not self._core.contact.is_silent(self._app.clock.now())
         if name == "watch" and (
             heard or not self._started
         ):  # Nobody begins on old news, nor waits longer than for that.

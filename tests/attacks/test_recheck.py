@@ -105,7 +105,7 @@ def by_a_poll(act: Callable[[Bank], object]) -> Callable[[Bank], None]:
 def by_upload(act: Callable[[Bank], object]) -> Callable[[Bank], None]:
     def done(bank: Bank) -> None:
         act(bank)
-        bank.core.note_upload()
+        bank.core.contact.note_upload()
 
     return done
 
@@ -183,7 +183,7 @@ def test_a_history_that_is_whole_again_lets_it_go() -> None:
 
 def test_a_replica_that_lags_lets_nothing_begin_and_is_no_alarm_yet() -> None:
     bank = Bank()
-    bank.core.patience = admit.Patience()
+    bank.core.contact.patience = admit.Patience()
     bank.meanwhile, bank.moment = (lambda: by_a_poll(push(rewind))(bank)), MOMENTS[1]
     assert bank.turn() == deciding.Wait(0)
     move = bank.rest()
@@ -259,7 +259,7 @@ def test_what_the_next_life_denies_is_withdrawn(what: str) -> None:
         "person": judging.Denied(people=frozenset({"grace"})),
     }[what]
     terms = dataclasses.replace(bank.bank.terms, denied=denied)
-    bank.core.settings = dataclasses.replace(bank.core.settings, terms=terms)
+    bank.core.braking.terms = terms
     move = bank.rest()
     assert isinstance(move, deciding.Stand)
     assert move.code == "withdrawn"

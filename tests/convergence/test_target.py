@@ -8,7 +8,7 @@ from support.lab import Lab, Process, folder
 from reconciler import errors, model
 from reconciler.audit import record
 from reconciler.convergence import deciding
-from reconciler.daemon import core
+from reconciler.daemon import contact
 from reconciler.targets import memory
 
 ONE, LATE = model.Key("item/n/one"), model.Key("item/n/late")
@@ -218,10 +218,10 @@ def test_a_preview_contacts_a_target_only_over_its_accepted_connection(lab: Lab,
 
 def test_a_standing_is_recorded_when_it_changes_and_not_at_every_turn(lab: Lab, process: Process) -> None:
     process.accept("m1", folder("t", {"one": "1"}))
-    process.core.fetches = core.Fetches()  # The source has not been read yet.
+    process.core.contact.fetches = contact.Fetches()  # The source has not been read yet.
     for _ in range(3):
         process.settle()
-    process.core.fetches = core.Fetches(lab.clock.now())
+    process.core.contact.fetches = contact.Fetches(lab.clock.now())
     process.settle()
     assert [e.code for e in process.events(record.Standing)] == ["deferred"]
     assert process.known().standing is None
@@ -241,7 +241,7 @@ def test_a_target_that_was_dropped_is_not_brought_back_by_its_next_turn(process:
 def test_drift_is_corrected_while_a_change_waits(lab: Lab, process: Process) -> None:
     process.accept("m1", folder("t", {"one": "1"}))
     process.settle()
-    process.core.fetches = core.Fetches()  # The source is silent: no change begins.
+    process.core.contact.fetches = contact.Fetches()  # The source is silent: no change begins.
     process.accept("m2", folder("t", {"one": "2"}))
     process.settle()
     lab.world().values[ONE] = "by hand"
@@ -250,6 +250,6 @@ def test_drift_is_corrected_while_a_change_waits(lab: Lab, process: Process) -> 
     assert standing is not None
     assert (lab.world().values[ONE], standing.code) == ("1", "deferred")
     assert process.events(record.Intent)[-1].cause is model.Cause.DRIFT
-    process.core.fetches = core.Fetches(lab.clock.now())
+    process.core.contact.fetches = contact.Fetches(lab.clock.now())
     process.settle()
     assert (lab.world().values[ONE], process.known().standing) == ("2", None)

@@ -203,7 +203,7 @@ def what_was_rejected_after_all_is_not_begun(known: Books, history: History, eve
     if event.wanted.digest in history.ever_confirmed:
         return
     for process in known.site.processes:
-        fetched = process.core.fetches.last
+        fetched = process.core.contact.fetches.last
         if event.deployment.startswith(f"{process.holder}-") and fetched and fetched > merge.rejected_at:
             raise Broken(f"{history.name}: {event.wanted.revision} was rejected and is begun")
 

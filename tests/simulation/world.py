@@ -308,7 +308,7 @@ class Process:
         )
         pin = dataclasses.replace(site.bank.pin, converge=site.converge)
         self.core = core.Core(outside, core.Settings(terms=site.bank.terms, pin=pin, poll_s=POLL_S))
-        self.core.patience = admit.Patience()
+        self.core.contact.patience = admit.Patience()
         self.due: dict[str, float] = {"watch": site.time.passed_s}
         self._read_once = False
         self.log.subscribe(self._heard)

@@ -20,7 +20,7 @@ from reconciler import documents, errors, model, ports
 from reconciler.admission import effect
 from reconciler.audit import log, record, signing, state, storage
 from reconciler.convergence import clearing, deciding, target
-from reconciler.daemon import core
+from reconciler.daemon import contact, core
 from reconciler.targets import memory
 from support import estate, objects
 
@@ -167,7 +167,7 @@ class Process:
             new_id=lambda: f"{holder}-{next(numbers)}",
         )
         self.core = core.Core(outside, core.Settings(terms=lab.bank.terms, pin=lab.bank.pin))
-        self.core.fetches = core.Fetches(
+        self.core.contact.fetches = contact.Fetches(
             datetime.max.replace(tzinfo=UTC)
         )  # Decisions come from the test, not from a source.
 
