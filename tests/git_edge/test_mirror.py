@@ -521,7 +521,12 @@ def test_a_head_with_more_approvals_than_are_read_is_fetched_once_and_not_asked_
 
     asked: list[str] = []
     fetch = source._fetch
-    monkeypatch.setattr(source, "_fetch", lambda *refspecs: (asked.extend(refspecs), fetch(*refspecs)))
+
+    def note(*refspecs: str) -> None:
+        asked.extend(refspecs)
+        fetch(*refspecs)
+
+    monkeypatch.setattr(source, "_fetch", note)
     assert source.fetch(base, frozenset({head})) == tip
     assert not any("approvals" in refspec for refspec in asked)
     source.close()
