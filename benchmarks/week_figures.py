@@ -16,10 +16,12 @@ from reconciler import model
 from reconciler.audit import record
 
 NOBODY = "nobody's: what was approved is not what would be there"
+BELOW = "its branch stood on the direct push, which was taken back"
 FAULTS = {  # Why an approval did not count, or a target waited -> whose fault it is
     week_people.MOVED: NOBODY,
     "unrelated merges only": "OURS",
-    week_people.CLICKED: "ours to ease: an approval is for one head (trust.md 2.3, P8)",
+    BELOW: "of whoever pushed directly",
+    week_people.CLICKED: "nobody's: what came in moved the same target",
     week_people.AMENDED: "its author's",
     week_people.RESOLVED: "nobody's: two people on one file",
     week_people.REWRITTEN: "of whoever lost the key",
@@ -86,7 +88,10 @@ class Figures:
         first = revisions.index(vote.base) + 1 if vote.base in revisions else 0
         between = order[first : revisions.index(decision.revision)]
         own = self._touched(decision)
-        return week_people.MOVED if any(own & self._touched(each) for each in between) else "unrelated merges only"
+        if any(own & self._touched(each) for each in between):
+            return week_people.MOVED
+        store, taken_back = self.people.bank.store, [oid for each in order for oid in each.skipped]
+        return BELOW if any(store.is_ancestor(oid, vote.head) for oid in taken_back) else "unrelated merges only"
 
     def _touched(self, decision: record.Decision) -> set[str]:
         return {*decision.targets, *(("policies",) if decision.policies else ())}

@@ -12,7 +12,7 @@ import itertools
 import math
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -143,9 +143,9 @@ class People:
     def key_of(self, person: str) -> signing.Key:
         return week_bank.key(self.signs.get(person, person))
 
-    def lose(self, request: Request, why: str) -> None:
-        """The branch has another head, and approvals say which one they are for."""
-        for vote in request.votes:
+    def lose(self, request: Request, why: str, votes: Sequence[Vote] | None = None) -> None:
+        """The branch has another head, and approvals say which one they are for. `votes`: not all of them are lost."""
+        for vote in request.votes if votes is None else votes:
             vote.lost = vote.lost or why
         request.click = False
         if request.ready or any(vote.lost == why for vote in request.votes):
@@ -245,12 +245,13 @@ class People:
         if store.automatic_merge(request.head, tip) is None:
             self.resolve(request)
             return
-        self.lose(request, CLICKED)
         request.head = store.make_merge(request.head, tip, week_bank.key("forge"), author=objects.FORGE)
-        binding = self.examine(request).binding
-        for vote in request.votes:
-            if vote.lost == CLICKED and binding:
-                vote.needless = vote.effect == binding.effect
+        judged = self.examine(request)
+        counted = {each.statement for each in judged.decision.approvals if each.reason is None}
+        lost = [v for v in request.votes if not v.lost and v.decision == "approve" and v.statement not in counted]
+        for vote in lost:
+            vote.needless = judged.binding is not None and vote.effect == judged.binding.effect
+        self.lose(request, CLICKED, lost)
         self.look(request)
 
     def amend(self, request: Request) -> None:

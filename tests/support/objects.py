@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from reconciler import errors, model
-from reconciler.admission import commit
+from reconciler.admission import commit, earlier
 from support import signing
 
 MAX_ENVELOPES = 4096
@@ -162,7 +162,8 @@ class ObjectStore:
         tip = self._pushed[max(0, len(self._pushed) - 1 - self.lagging)] if self._pushed else None
         if tip is None:
             raise errors.PermanentError("ref_missing", "the remote has no such ref")
-        for head in sorted(heads | self._new_heads(tip, after)):
+        asked = heads | self._new_heads(tip, after)
+        for head in sorted({each for one in asked for each in (one, *earlier.possible(self, one))}):
             if found := self._remote.get(head[:12]):
                 self._held.setdefault(head[:12], {}).update(found)
         return tip
