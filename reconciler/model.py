@@ -385,6 +385,24 @@ class Plan(Value):
         return tuple(step for stage in self.stages for step in stage.steps)
 
 
+class DryRun(enum.StrEnum):
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+    UNPROVEN = "unproven"  # the target cannot say, or was not asked
+
+
+class Rehearsed(Value):
+    """What a target answered when a step was tried on it and not kept. `reasons`: what it said no to, or why it cannot say."""
+
+    outcome: DryRun
+    diff: str = ""  # as `Step.diff`, but what the target would make of it: defaults and its own rules included
+    reasons: tuple[Reason, ...] = ()
+
+    @classmethod
+    def unproven(cls, reason: Reason) -> Self:
+        return cls(outcome=DryRun.UNPROVEN, reasons=(reason,))
+
+
 class Permit(Value):
     """Leave to write one stage. Only `audit.log.Log.permit` makes one, once the intent is durable."""
 

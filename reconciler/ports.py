@@ -92,7 +92,8 @@ class Source(Protocol):
     """The remote. The only network call of admission."""
 
     def fetch(self, after: model.Oid, heads: frozenset[model.Oid]) -> model.Oid:
-        """Bring the watched ref into the mirror, then the approval refs of the heads that it newly brought and of `heads`.
+        """Bring the watched ref into the mirror, then the approval refs of the heads that it newly brought and of `heads`,
+        and of those that their branches had before they took in the watched one.
 
         Return the pinned tip. An idle fetch is one round trip.
 
@@ -206,6 +207,21 @@ class Rendering(Protocol):
         """What the gates judge beside the files; None where the files are applied as they are.
 
         Raises: ConfigError where the payload cannot be rendered; TransientError where the renderer is away.
+        """
+        ...
+
+
+@runtime_checkable
+class Rehearsing(Protocol):
+    """A driver whose target can try a write without keeping it. Only previews ask; no deployment rests on the answer."""
+
+    def rehearse(
+        self, wanted: model.Wanted, steps: Sequence[model.Step], deadline_s: float
+    ) -> Mapping[model.Key, model.Rehearsed]:
+        """Have the target judge these steps of a plan, after the look that the plan was made from. Writes nothing.
+
+        A step that would send nothing has no answer. What was not asked by the deadline is unproven, as is what rests on
+        something that only an earlier stage brings. Diffs and reasons are masked.
         """
         ...
 

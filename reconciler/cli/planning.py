@@ -163,7 +163,10 @@ def _markdown(document: printing.Document) -> None:
         for reason in (*reading.listed(each.get("refusals")), *reading.listed(each.get("reasons"))):
             printing.out(f"- {printing.reason(reason)}")
         for step in steps:
-            printing.out(f"- `{printing.text(step.get('action'))}` `{printing.text(step.get('key'))}`")
+            said = f": dry run {printing.text(step.get('dryRun'))}" if step.get("dryRun") else ""
+            printing.out(f"- `{printing.text(step.get('action'))}` `{printing.text(step.get('key'))}`{said}")
+            for reason in reading.listed(step.get("dryRunReasons")):
+                printing.out(f"  - {printing.reason(reason)}")
         shown = "\n".join(str(step.get("diff") or "") for step in steps).strip() or str(each.get("content") or "")
         if shown:
             fence = "`" * max(3, 1 + max((len(run) for run in _ticks(shown)), default=0))

@@ -297,6 +297,10 @@ def plans(document: printing.Document) -> None:
             hazards = f"  hazards: {_text(step.get('hazards'))}" if step.get("hazards") else ""
             printing.out(f"  {_text(step.get('stage'))} {_text(step.get('action'))} {_text(step.get('key'))}{hazards}")
             _indented(step.get("impact"))
+            if step.get("dryRun"):
+                printing.out(f"    dry run: {_text(step.get('dryRun'))}")
+            for reason in listed(step.get("dryRunReasons")):
+                printing.out(f"      {printing.reason(reason)}")
             _indented(step.get("diff"))
         for name in ("refusals", "reasons"):
             for reason in listed(plan.get(name)):
@@ -316,7 +320,8 @@ def of_plans(document: printing.Document, *, differs: bool) -> int:
             codes.append(exit_codes.UNREACHABLE if differs and not plan.get("content") else exit_codes.FINE)
         if any(reason.get("code") in _UNREADABLE for reason in listed(plan.get("reasons"))):
             codes.append(exit_codes.GATE)
-        if listed(plan.get("refusals")):
+        refused = any(step.get("dryRun") == "refused" for step in listed(plan.get("steps")))
+        if refused or listed(plan.get("refusals")):
             codes.append(exit_codes.DEFERRED)
         if differs and (plan.get("content") or (plan.get("contacted") and not plan.get("empty"))):
             codes.append(exit_codes.DIFFERS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
@@ -10,7 +11,7 @@ from typing import TypeVar
 from reconciler import errors, model, ports
 from reconciler.admission import admitted
 from reconciler.audit import log, record, state
-from reconciler.convergence import deciding, obliging, planning
+from reconciler.convergence import deciding, obliging, planning, rehearsing
 
 T = TypeVar("T")
 Brakes = Callable[[model.Wanted, state.Target], deciding.Brakes]
@@ -65,13 +66,11 @@ class DeploymentTarget:
     def plan(self, config: model.Desired) -> model.Plan:
         """Look and plan without the right to write, by the same two calls as a deployment. Every hazard shows.
 
-        Raises: ConfigError(preview) where the connection or a probe is not the accepted one: it could point anywhere.
+        Raises: ConfigError(preview) where the connection, a probe or a secret reference is not an accepted one: it could
+        point anywhere.
         """
         known = self._log.state.target(self.name)
-        accepted = self._around.read(self.name, known.cleared).state if known.cleared else None
-        if accepted is None or (accepted.connection, accepted.probes) != (config.connection, config.probes):
-            message = f"{self.name}: its connection or probes were not accepted; only contents can be compared"
-            raise errors.ConfigError("preview", message, fix="merge the connection first")
+        self._accepted(config, known)
         look = self._driver(config).observe(config, known.owned, config.deadlines.command_s)
         wanted = admitted.Admitted(config)
         return planning.make_plan(config, look, _guards(wanted, known, self._around.brakes(config, known)))
@@ -86,6 +85,51 @@ class DeploymentTarget:
         look = self._driver(wanted.state).observe(wanted.state, known.owned, wanted.state.deadlines.command_s)
         brakes = self._around.brakes(wanted.state, known)
         return planning.make_plan(wanted.state, look, _guards(wanted, known, brakes))
+
+    def rehearse(self, plan: model.Plan, config: model.Desired | None = None) -> Mapping[model.Key, model.Rehearsed]:
+        """What the target says to the plan that `plan(config)`, or `next_plan()`, has just made; nothing is kept.
+
+        Empty where its kind cannot be asked. Of an unmerged `config` only what is accepted or owned is asked about: the
+        answer to a new key would tell whether it is there. Raises: as they do.
+        """
+        known = self._log.state.target(self.name)
+        if config is None:
+            wanted = self._aim(known, deciding.wanted_now(known)).state
+            return self._rehearse(wanted, plan, None)
+        declaring, accepted = self._driver(config), self._accepted(config, known)
+        declared = declaring.declared(accepted) if isinstance(declaring, ports.Declaring) else {}
+        return self._rehearse(config, plan, declared.keys() | known.owned.keys())
+
+    def _rehearse(
+        self, wanted: model.Wanted, plan: model.Plan, known: AbstractSet[model.Key] | None
+    ) -> Mapping[model.Key, model.Rehearsed]:
+        driver = self._driver(wanted)
+        if not isinstance(driver, ports.Rehearsing):
+            return {}
+        if plan.wanted != wanted.digest:
+            return rehearsing.all_unproven(plan.steps, rehearsing.MOVED)
+        steps, left = rehearsing.to_ask(plan, known)
+        said = self._ask(lambda: driver.rehearse(wanted, steps, wanted.deadlines.command_s)) if steps else {}
+        if isinstance(said, model.Reason):
+            said = rehearsing.all_unproven(steps, said)
+        return {**said, **left}
+
+    def _accepted(self, config: model.Desired, known: state.Target) -> model.Desired:
+        """The accepted state of which an unmerged one may use the connection. Raises: ConfigError(preview)."""
+        accepted = self._around.read(self.name, known.cleared).state if known.cleared else None
+        if not isinstance(accepted, model.Desired) or (accepted.connection, accepted.probes) != (
+            config.connection,
+            config.probes,
+        ):
+            message = f"{self.name}: its connection or probes were not accepted; only contents can be compared"
+            raise errors.ConfigError("preview", message, fix="merge the connection first")
+        driver = self._driver(config)
+        if isinstance(driver, ports.Rendering):
+            ours = {reference for reference, _ in driver.references(accepted)}
+            if new := [(text, where) for text, where in driver.references(config) if text not in ours]:
+                message = f"{self.name}: the reference {new[0][0]} was not accepted; only contents can be compared"
+                raise errors.ConfigError("preview", message, where=new[0][1], fix="merge the reference first")
+        return accepted
 
     def deploy(self, config: model.Desired) -> DeployResult:
         """Take turns until this state is confirmed, has failed or stands still. Blocks; the daemon never calls it.

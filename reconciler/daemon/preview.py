@@ -52,7 +52,8 @@ class Previews:
         """
         fresh = self._core.fresh_target(name)
         try:
-            return plans.Preview(target=name, plan=fresh.next_plan())
+            plan = fresh.next_plan()
+            return plans.Preview(target=name, plan=plan, rehearsed=fresh.rehearse(plan))
         except errors.ReconcilerError as exc:
             return plans.Preview(target=name, reasons=(model.Reason.of(exc),))
         finally:
@@ -83,7 +84,9 @@ class Previews:
                     code="released", message="its document goes: nothing is written, the target is released"
                 )
                 return plans.Preview(target=name, reasons=(why,), content=content)
-            return plans.Preview(target=name, plan=fresh.plan(document.desired), content=content)
+            plan = fresh.plan(document.desired)
+            said = fresh.rehearse(plan, document.desired)
+            return plans.Preview(target=name, plan=plan, rehearsed=said, content=content)
         except errors.ReconcilerError as exc:
             return plans.Preview(target=name, reasons=(model.Reason.of(exc),), content=content)
         finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal
 
 from reconciler import model
@@ -14,6 +14,7 @@ class Preview(model.Value):
 
     target: str
     plan: model.Plan | None = None
+    rehearsed: Mapping[model.Key, model.Rehearsed] = {}  # what the target itself says to it, where it can be asked
     reasons: tuple[model.Reason, ...] = ()
     content: str = ""  # unified diff of the folder
 
@@ -25,8 +26,10 @@ class Step(document.Row):
     command: str
     hazards: tuple[str, ...]
     reversible: bool
-    diff: str
+    diff: str  # as the target would leave it, where its dry run accepted the step
     impact: str = ""  # what goes with it
+    dry_run: model.DryRun | None = None  # None: its kind of target cannot be asked, or nothing would be sent
+    dry_run_reasons: tuple[model.Reason, ...] = ()  # what the target said no to, or why it cannot say
 
 
 class Plan(document.Row):
@@ -56,14 +59,19 @@ def _plan(preview: Preview) -> Plan:
         contacted=made is not None,
         empty=made is not None and not made.stages,
         wanted=made.wanted if made else None,
-        steps=tuple(_step(n, step) for n, stage in enumerate(made.stages) for step in stage.steps) if made else (),
+        steps=tuple(_steps(made, preview.rehearsed)) if made else (),
         refusals=made.refusals if made else (),
         reasons=preview.reasons,
         content=preview.content,
     )
 
 
-def _step(stage: int, step: model.Step) -> Step:
+def _steps(plan: model.Plan, rehearsed: Mapping[model.Key, model.Rehearsed]) -> Iterator[Step]:
+    for number, stage in enumerate(plan.stages):
+        yield from (_step(number, step, rehearsed.get(step.key)) for step in stage.steps)
+
+
+def _step(stage: int, step: model.Step, said: model.Rehearsed | None) -> Step:
     return Step(
         stage=stage,
         key=step.key,
@@ -71,6 +79,8 @@ def _step(stage: int, step: model.Step) -> Step:
         command=step.command,
         hazards=step.hazards,
         reversible=step.undo is not None,
-        diff=step.diff,
+        diff=said.diff if said and said.outcome is model.DryRun.ACCEPTED else step.diff,
         impact=step.impact,
+        dry_run=said.outcome if said else None,
+        dry_run_reasons=said.reasons if said else (),
     )

@@ -30,6 +30,7 @@ from reconciler.targets.openshift import (
     manifests,
     naming,
     proposing,
+    rehearsing,
     sending,
     validation,
     wants,
@@ -108,17 +109,7 @@ class Openshift:
         self._await_kinds(on, [read.by_key[step.key] for step in stage.steps if step.key in read.by_key], until)
         rules = looking.Rules(terms, options.health)
         self._looking.look_where_nobody_did(on, [step.key for step in stage.steps], read, rules)
-        how = sending.Stage(
-            on=on,
-            terms=terms,
-            clock=self._clock,
-            until=until,
-            epoch=permit.epoch,
-            takes_conflicts=options.conflicts == "take",
-            ignore=wanted.ignore,
-            today=self._clock.now().date().isoformat(),
-            former_managers=tuple(f"reconciler:{owner.replace('/', ':')}" for owner in sorted(terms.former_owners)),
-        )
+        how = self._stage(on, wanted, until, permit.epoch)
         written = writing.write_stage(how, [self._write(step, read.by_key.get(step.key)) for step in stage.steps])
         for each in written:
             self._looking.take(each, read.by_key.get(each.result.key))
@@ -136,6 +127,26 @@ class Openshift:
         finally:
             fresh.close()
         return True
+
+    def rehearse(
+        self, wanted: model.Wanted, steps: Sequence[model.Step], deadline_s: float
+    ) -> Mapping[model.Key, model.Rehearsed]:
+        """By dry runs, over a connection of its own and as the identity that writes."""
+        until = self._clock.monotonic_s() + deadline_s
+        self._prepare(wanted)
+        how = self._stage(self._connect(wanted), wanted, until, 0)
+        read, said, writes = self._read(wanted), {}, []
+        for step in steps:
+            try:
+                writes.append(self._write(step, read.by_key.get(step.key)))
+            except errors.TransientError as exc:  # A store of secrets is away: that says nothing about the others.
+                said[step.key] = model.Rehearsed.unproven(model.Reason.of(exc))
+        address = self._address(wanted)
+        calls = client.Client(address.endpoint, address.identity, rehearsing.AT_ONCE, address.limits)
+        try:
+            return said | rehearsing.rehearse(how, calls, writes)
+        finally:
+            calls.close()
 
     def close(self) -> None:
         shared, self._cluster = self._cluster, None
@@ -221,12 +232,27 @@ class Openshift:
 
     # --- writing ---
 
+    def _stage(self, on: cluster.Cluster, wanted: model.Wanted, until: float, epoch: int) -> sending.Stage:
+        terms = self._prepare(wanted)
+        return sending.Stage(
+            on=on,
+            terms=terms,
+            clock=self._clock,
+            until=until,
+            epoch=epoch,
+            takes_conflicts=document.options(wanted).conflicts == "take",
+            ignore=wanted.ignore,
+            today=self._clock.now().date().isoformat(),
+            former_managers=tuple(f"reconciler:{owner.replace('/', ':')}" for owner in sorted(terms.former_owners)),
+        )
+
     def _write(self, step: model.Step, want: proposing.Want | None) -> sending.Write:
         seen, place = self._looking.seen.get(step.key), self._looking.places.get(step.key)
         if seen is None or place is None:
             place = place or cache.Place(_NOWHERE, "", step.key)
             reason = model.Reason(code="moved", message=f"{step.key}: no look has seen it")
-            return sending.Write(step, place, proposing.Found(step.key, None, None), finding=reason)
+            found = seen.found if seen else proposing.Found(step.key, None, None)
+            return sending.Write(step, place, found, finding=reason)
         live = self._cluster.cache.get(place) if self._cluster else None
         found = seen.found if live is None else proposing.Found(step.key, live, seen.found.identity, seen.found.memory)
         if want is None or step.action == "delete":

@@ -98,7 +98,7 @@ def send(stage: Stage, write: Write, body: Body, live: Body) -> client.Answer:
     answer = ask(
         stage, write, "PATCH", write.place.path, sent, query=apply_query(stage, force=force), kind=client.APPLY
     )
-    if answer.status != client.CONFLICT or not (causes := _conflicts(answer)):
+    if answer.status != client.CONFLICT or not (causes := conflicts(answer)):
         return answer
     return _send_settled(stage, write, sent, causes, compared)
 
@@ -197,7 +197,7 @@ def ask(
     if client.is_under_way(answer):
         raise errors.OutcomeUnknownError("unknown", f"{write.step.key}: the server gave up waiting ({answer.status})")
     if client.broke(answer):
-        raise BrokeError(model.Reason.of(_refusal(write, answer)))
+        raise BrokeError(model.Reason.of(refusal(write, answer)))
     return answer
 
 
@@ -212,7 +212,7 @@ def ok(write: Write, answer: client.Answer) -> Body:
     """Raises: RefusedError for what will not get better by itself, LaterError for the rest."""
     if answer.is_ok:
         return answer.body
-    said = _refusal(write, answer)
+    said = refusal(write, answer)
     where = write.want.source if write.want else ""
     reason = model.Reason(code=said.code, message=said.message, where=where, fix=said.fix)
     if isinstance(said, errors.TransientError) or _is_terminating_namespace(answer):
@@ -224,7 +224,7 @@ def ok(write: Write, answer: client.Answer) -> Body:
     raise RefusedError(reason)
 
 
-def _refusal(write: Write, answer: client.Answer) -> errors.ReconcilerError:
+def refusal(write: Write, answer: client.Answer) -> errors.ReconcilerError:
     """What the server said; where it may quote a secret, only about which fields."""
     held = write.want.body if write.want else write.found.live
     return client.refusal(answer, write.step.key, sensitive=held is not None and masking.holds_secrets(held))
@@ -234,7 +234,7 @@ def _is_terminating_namespace(answer: client.Answer) -> bool:
     return any(cause.get("reason") == "NamespaceTerminating" for cause in answer.causes)
 
 
-def _conflicts(answer: client.Answer) -> list[tuple[str, str]]:
+def conflicts(answer: client.Answer) -> list[tuple[str, str]]:
     """(field, owner) of each cause; none where the conflict is about the object's version."""
     found = []
     for cause in answer.causes:
