@@ -32,6 +32,7 @@ from support import estate, objects
 from reconciler import model
 from reconciler.admission import admit, judging
 from reconciler.audit import state
+from reconciler.cli import main as main_of_ours
 from reconciler.daemon import clock
 from reconciler.git import approvals, repository
 
@@ -142,6 +143,7 @@ def run_git(git_dir: Path, *command: str, stdin: bytes = b"") -> bytes:
 
 def judge(folder: Path, sample: int) -> None:
     """In a process of its own: prints what the walk took, beside it git over the sample, and the last merges once more."""
+    main_of_ours.collect_seldom()  # As every process of ours begins.
     bank = json.loads((folder / "bank.json").read_text())
     beside = Beside(folder, sample)
     with repository.GitRepository(folder / "state.git") as source:

@@ -23,7 +23,7 @@ STREAM_S = 290  # then the server ends a watch, and it is resumed
 LIST_EVERY_S = 600.0  # A full list, whatever the watch said.
 PAUSE_S = (0.5, 30.0)  # the first and the longest one before a broken watch is tried again
 
-Heard = Callable[["Place", Body | None], None]
+Heard = Callable[["Place | None", Body | None], None]  # None for a place: a watch broke, and anything may have moved
 
 
 class Scope(NamedTuple):
@@ -155,6 +155,13 @@ class Cache:
         for heard in told:
             heard(place, body)
 
+    def lost(self) -> None:
+        """A watch broke: whoever rested on it looks for itself, and says so where nobody answers."""
+        with self._lock:
+            told = [heard for listeners in self._listeners.values() for heard in listeners]
+        for heard in told:
+            heard(None, None)
+
     def _put(self, place: Place, body: Body | None) -> None:
         """With the lock held."""
         before = self._objects.pop(place, None)
@@ -218,9 +225,11 @@ class _Following:
             except errors.ReconcilerError as exc:
                 if self._stopping.is_set():
                     return
-                self._live = False  # From here on every look lists for itself, until the watch stands again.
+                stood, self._live = self._live, False  # Every look lists for itself, until the watch stands again.
                 self._listed = 0.0
                 if exc.code != "expired":
+                    if stood:
+                        self._cache.lost()
                     self._stopping.wait(next(pauses))
 
     def _list(self) -> None:

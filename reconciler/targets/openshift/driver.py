@@ -225,9 +225,9 @@ class Openshift:
                 on.discovery.refresh()
             self._looking.located(want.key, cache.Place(resource, named.namespace, named.name))
 
-    def _heard(self, place: cache.Place, body: Body | None) -> None:
+    def _heard(self, place: cache.Place | None, body: Body | None) -> None:
         """Called by a watch."""
-        if self._looking.is_news(place, body):
+        if place is None or self._looking.is_news(place, body):
             self._facilities.wake(self._target)
 
     # --- writing ---

@@ -167,6 +167,24 @@ def test_a_watch_that_is_cut_is_taken_up_again_and_misses_nothing(
     assert kube.api.get(place(kube_namespace))["data"] == {"text": "one"}
 
 
+def test_a_watch_that_breaks_wakes_its_target_so_that_it_does_not_stay_green(
+    kube: planes.ControlPlane,
+    kube_namespace: str,
+    daemon: openshift.Daemon,
+    proxy: faulty_proxy.Proxy,
+    woken: list[str],
+) -> None:
+    wanted = one(kube_namespace)
+    daemon.converge(wanted)
+    kube.api.wait(lambda: proxy.streams)
+    woken.clear()
+    proxy.spoil(Fault(lambda *_: True, status=503, times=999))
+    proxy.cut_watches()
+    kube.api.wait(lambda: woken)
+    with pytest.raises(errors.TransientError):
+        daemon.look(wanted)
+
+
 def test_a_version_that_is_too_old_to_watch_from_is_listed_again(
     kube: planes.ControlPlane,
     kube_namespace: str,
