@@ -367,6 +367,19 @@ def test_a_namespace_that_nobody_makes_is_said(daemon: openshift.Daemon) -> None
     assert (said.outcome, codes(said)) == (model.DryRun.REFUSED, ["not_found"])
 
 
+def test_a_secret_that_cannot_be_resolved_is_unproven_and_not_sent(
+    kube: planes.ControlPlane, kube_namespace: str, daemon: openshift.Daemon
+) -> None:
+    wanted = desired(kube_namespace, secret(kube_namespace, "env:PASSWORD"))
+    plan = daemon.plan(wanted)
+    assert isinstance(daemon.facilities.secrets, openshift.Secrets)
+    del daemon.facilities.secrets.known["env:PASSWORD"]
+    at = kube.mark()
+    (said,) = daemon.driver.rehearse(wanted, plan.steps, 30).values()
+    assert (said.outcome, codes(said)) == (model.DryRun.UNPROVEN, ["secret"])
+    assert kube.requests(at, namespace=kube_namespace) == []
+
+
 def test_what_was_not_asked_by_the_deadline_is_unproven(kube_namespace: str, daemon: openshift.Daemon) -> None:
     wanted = desired(kube_namespace, config(kube_namespace, text="one"))
     (said,) = daemon.driver.rehearse(wanted, daemon.plan(wanted).steps, 0).values()
