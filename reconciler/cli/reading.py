@@ -339,7 +339,11 @@ def _trace(document: printing.Document) -> None:
         f"{_text(document.get('key'))} on {_text(document.get('target'))}: {'ours' if document.get('owned') else 'not ours'}"
     )
     if document.get("field"):
-        printing.out(f"  {_text(document.get('field'))} is {json.dumps(document.get('value'))}, which came with:")
+        value, field = document.get("value"), _text(document.get("field"))
+        found = (
+            f"is {json.dumps(value)}, which came with:" if value is not None else "is declared by nobody; the resource:"
+        )
+        printing.out(f"  {field} {found}")
     if isinstance(deployment, dict):
         outcome = _text(deployment.get("outcome") or "open")
         printing.out(
@@ -355,6 +359,6 @@ def _trace(document: printing.Document) -> None:
             printing.out(
                 f"    {counts}: {_text(approval.get('person'))} ({_text(approval.get('level'))}, key {_text(approval.get('keyId'))})"
             )
-    for gate in listed(document.get("gates")):
+    for gate in listed(document.get("gates")) if document.get("owned") or deployment else ():
         printing.out(f"  gate {_text(gate.get('check'))}: {_text(gate.get('outcome'))}")
     printing.out(f"  records {_text(document.get('records'))}")

@@ -165,11 +165,11 @@ def push(path: Path, remote: str, source: str, ref: str) -> None:
     if finished.returncode == 0:
         return
     if re.search(rb"(?m)^!", finished.stdout):
-        raise errors.PermanentError(
-            "push_refused",
-            f"{remote} refused {ref}: {_refusal(finished)}",
-            fix="fetch, look at what is there, and try again",
-        )
+        why = _refusal(finished)
+        fix = "fetch, look at what is there, and try again"
+        if "checked out" in why:
+            fix = f"{remote} has a work tree: push to a bare repository, or set receive.denyCurrentBranch to updateInstead there"
+        raise errors.PermanentError("push_refused", f"{remote} refused {ref}: {why}", fix=fix)
     why = _complaint(finished)
     fix = complaints.advice(why).replace("source.url", f"the address of {remote} (git remote -v)")
     raise errors.TransientError("source_error", f"{ref} could not be pushed to {remote}: {why}", fix=fix)

@@ -178,6 +178,18 @@ def test_a_push_never_forces_and_tells_no_from_not_reached(clone: Clone, tmp_pat
         writing.push(clone.path, "origin", f"+{other}", "refs/heads/x:refs/heads/main")
 
 
+def test_a_push_onto_a_checked_out_branch_is_told_what_to_do_there(tmp_path: Path) -> None:
+    for name in ("there", "here"):
+        subprocess.run(["git", "init", "-q", "-b", "main", tmp_path / name], check=True)
+    who = ("-c", "user.name=a", "-c", "user.email=a@bank.example")
+    subprocess.run(["git", "-C", tmp_path / "there", *who, "commit", "-q", "--allow-empty", "-m", "1"], check=True)
+    subprocess.run(["git", "-C", tmp_path / "here", "pull", "-q", tmp_path / "there", "main"], check=True)
+    subprocess.run(["git", "-C", tmp_path / "here", *who, "commit", "-q", "--allow-empty", "-m", "2"], check=True)
+    with pytest.raises(errors.PermanentError) as refused:
+        writing.push(tmp_path / "here", str(tmp_path / "there"), "refs/heads/main", "refs/heads/main")
+    assert (refused.value.code, "receive.denyCurrentBranch" in refused.value.fix) == ("push_refused", True)
+
+
 def test_a_hooks_variables_do_not_lead_to_another_repository(
     clone: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
