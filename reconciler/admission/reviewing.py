@@ -118,7 +118,7 @@ def _count(
 def _early(said: statement.Statement, casts: Sequence[ballot.Cast], since: datetime) -> model.Reason | None:
     """Signed or seen before the merge went in, it says nothing about what became of it."""
     seen = min(cast.seen for cast in casts if _digest(cast) == said.digest)
-    if seen >= since and said.issued_at + emergency.SKEW >= since:
+    if seen > since and said.issued_at + emergency.SKEW >= since:
         return None
     return model.Reason(
         code="early_review",
