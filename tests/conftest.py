@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 
 import pytest
 from support import parts
+
+from reconciler import redact
 
 pytest_plugins = ["support.kube_fixtures"]  # The control plane that tests of openshift share.
 
@@ -51,3 +53,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(
             f"simulation: {seeds} seeds, {turns} turns in {seconds:.0f} s of one core: {turns / seconds * 60:.0f} turns a minute"
         )
+
+
+@pytest.fixture(autouse=True)
+def _secrets_end_with_their_test() -> Iterator[None]:
+    """What a test resolved would be masked in every later test of its process."""
+    before = redact._known
+    redact._known = redact._Known()
+    redact._known.add(before._forms)
+    yield
+    redact._known = before
