@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 from pydantic import JsonValue
 
-from reconciler import errors, redact
+from reconciler import deadline, errors, redact
 
 CONNECT_S = 10.0
 MAX_BYTES = 8 << 20  # of one answer (targets.md 1.7)
@@ -178,7 +178,7 @@ class Transport:
         for family, _, _, _, address in socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM):
             sock = socket.socket(family, socket.SOCK_STREAM)
             try:
-                sock.settimeout(min(CONNECT_S, _left_s(until)))
+                sock.settimeout(min(CONNECT_S, deadline.left_s(until)))
                 sock.connect(address)
                 return self._speaking(sock, context)
             except OSError as exc:
@@ -220,7 +220,7 @@ class Transport:
             # Not chained: some of these hold what was read.
             raise errors.TransientError("secret_store", f"{self.url}: what answers does not speak HTTP") from None
         except OSError as exc:
-            raise errors.TransientError("secret_store", f"{self.url}: {_words(exc)}") from exc
+            raise errors.TransientError("secret_store", f"{self.url}: {deadline.words(exc)}") from exc
 
 
 def _over(connection: http.client.HTTPConnection, sock: _Deadlined) -> http.client.HTTPConnection:
@@ -237,45 +237,14 @@ class _Deadlined:
         self.until = 0.0
 
     def sendall(self, data: bytes) -> None:
-        self._sock.settimeout(_left_s(self.until))
+        self._sock.settimeout(deadline.left_s(self.until))
         self._sock.sendall(data)
 
     def makefile(self, _mode: str) -> io.BufferedReader:
-        return io.BufferedReader(_Reader(self._sock, self.until))
+        return deadline.reader(self._sock, self.until)
 
     def close(self) -> None:
         """Nothing: it is called when the headers are read and the body is still to come."""
 
     def end(self) -> None:
         self._sock.close()
-
-
-class _Reader(io.RawIOBase):
-    def __init__(self, sock: socket.socket, until: float) -> None:
-        self._sock, self._until = sock, until
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # What BufferedReader passes.
-        self._sock.settimeout(_left_s(self._until))
-        return self._sock.recv_into(buffer)
-
-
-def _left_s(until: float) -> float:
-    left_s = until - time.monotonic()
-    if left_s <= 0:
-        raise TimeoutError
-    return left_s
-
-
-def _words(exc: OSError) -> str:
-    match exc:
-        case TimeoutError():
-            return "no answer in time"
-        case ConnectionRefusedError():
-            return "nobody listens"
-        case socket.gaierror():
-            return "its name does not resolve"
-        case _:
-            return exc.strerror or "the connection broke"

@@ -25,7 +25,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import pydantic
 
-from reconciler import documents, errors, model
+from reconciler import deadline, documents, errors, model
 
 MAX_BYTES = 1 << 20  # read of an answer or a file
 NOT_YET = frozenset({429, 502, 503, 504})
@@ -175,14 +175,14 @@ def _connect(host: str, port: int, until: float) -> socket.socket:
     for family, address in addresses:
         sock = socket.socket(family, socket.SOCK_STREAM)
         try:
-            sock.settimeout(_left_s(until))
+            sock.settimeout(deadline.left_s(until))
             sock.connect(address)
         except OSError as exc:
             sock.close()
             last = exc
         else:
             return sock
-    raise _NoAnswerError(_words(last)) from last
+    raise _NoAnswerError(deadline.words(last)) from last
 
 
 def _judge(address: str) -> None:
@@ -199,7 +199,7 @@ def _ask_http(asked: Http, until: float) -> None:
     with _connect(host, parts.port or (443 if secure else 80), until) as plain:
         try:
             with _secured(plain, host) if secure else plain as sock:
-                sock.settimeout(_left_s(until))
+                sock.settimeout(deadline.left_s(until))
                 sock.sendall(_request(parts))
                 _judge_answer(asked, sock, until)
         except ssl.SSLCertVerificationError as exc:
@@ -207,7 +207,7 @@ def _ask_http(asked: Http, until: float) -> None:
         except http.client.HTTPException as exc:
             raise _WrongAnswerError("what answers does not speak HTTP") from exc
         except OSError as exc:
-            raise _NoAnswerError(_words(exc)) from exc
+            raise _NoAnswerError(deadline.words(exc)) from exc
 
 
 def _secured(sock: socket.socket, host: str) -> ssl.SSLSocket:
@@ -240,36 +240,7 @@ class _Deadlined:
         self._sock, self._until = sock, until
 
     def makefile(self, _mode: str) -> io.BufferedReader:
-        return io.BufferedReader(_Reader(self._sock, self._until))
-
-
-class _Reader(io.RawIOBase):
-    def __init__(self, sock: socket.socket, until: float) -> None:
-        self._sock, self._until = sock, until
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # What BufferedReader passes.
-        self._sock.settimeout(_left_s(self._until))
-        return self._sock.recv_into(buffer)
-
-
-def _left_s(until: float) -> float:
-    left_s = until - time.monotonic()
-    if left_s <= 0:
-        raise TimeoutError
-    return left_s
-
-
-def _words(exc: OSError | None) -> str:
-    match exc:
-        case TimeoutError():
-            return "no answer in time"
-        case ConnectionRefusedError():
-            return "nobody listens"
-        case _:
-            return (exc.strerror if exc else None) or "the connection broke"
+        return deadline.reader(self._sock, self._until)
 
 
 # --- file ---------------------------------------------------------------------------------------------------------------
@@ -284,7 +255,7 @@ def _ask_file(asked: File, file_root: Path | None) -> None:
     except (FileNotFoundError, NotADirectoryError) as exc:
         raise _NoAnswerError("it is not there") from exc
     except OSError as exc:
-        raise _WrongAnswerError(_words(exc)) from exc
+        raise _WrongAnswerError(deadline.words(exc)) from exc
     if asked.contains is not None and asked.contains.encode() not in content:
         raise _WrongAnswerError("it does not contain what is asked for")
 
