@@ -11,10 +11,9 @@ from typing import TypeVar
 from reconciler import errors, model, ports
 from reconciler.admission import admitted
 from reconciler.audit import log, record, state
-from reconciler.convergence import deciding, obliging, planning, rehearsing
+from reconciler.convergence import aiming, deciding, obliging, owning, planning, rehearsing
 
 T = TypeVar("T")
-Brakes = Callable[[model.Wanted, state.Target], deciding.Brakes]
 Recheck = Callable[[str, model.Version], model.ValidationResult]
 
 PAUSE_S = 60.0  # Between turns of a target that has no state to look at.
@@ -38,7 +37,7 @@ class Surroundings:
     drivers: ports.Drivers
     audit: log.Log
     read: admitted.Read
-    brakes: Brakes
+    brakes: aiming.Brakes
     recheck: Recheck
     heard: Callable[[], object]  # what brakes rest on beside the log: equal as long as nothing new came
     clock: ports.Clock
@@ -56,6 +55,7 @@ class DeploymentTarget:
         self.observed: datetime | None = None  # when that look began
         self._around = around
         self._log = around.audit
+        self._aiming = aiming.Aiming(name, around.read, around.brakes, around.audit.evidence)
         self._made: ports.Driver | None = None
 
     # --- what users know ---
@@ -81,7 +81,7 @@ class DeploymentTarget:
         Raises: ConfigError where there is no such state; whatever the driver raises.
         """
         known = self._log.state.target(self.name)
-        wanted = self._aim(known, deciding.wanted_now(known))
+        wanted = self._aiming.aim(known, deciding.wanted_now(known))
         look = self._driver(wanted.state).observe(wanted.state, known.owned, wanted.state.deadlines.command_s)
         brakes = self._around.brakes(wanted.state, known)
         return planning.make_plan(wanted.state, look, _guards(wanted, known, brakes))
@@ -94,7 +94,7 @@ class DeploymentTarget:
         """
         known = self._log.state.target(self.name)
         if config is None:
-            wanted = self._aim(known, deciding.wanted_now(known)).state
+            wanted = self._aiming.aim(known, deciding.wanted_now(known)).state
             return self._rehearse(wanted, plan, None)
         declaring, accepted = self._driver(config), self._accepted(config, known)
         declared = declaring.declared(accepted) if isinstance(declaring, ports.Declaring) else {}
@@ -223,8 +223,8 @@ class DeploymentTarget:
             self._stand(known, goal)
             return goal, PAUSE_S
         try:
-            goal, waits = self._hold(known, goal)
-            wanted = self._aim(known, goal)
+            goal, waits = self._aiming.hold(known, goal)
+            wanted = self._aiming.aim(known, goal)
         except (errors.ConfigError, errors.TransientError) as exc:
             unreadable = deciding.Stand("blocked", (model.Reason.of(exc),))
             self._stand(known, unreadable)
@@ -244,49 +244,6 @@ class DeploymentTarget:
         if made:
             made.close()
 
-    def _hold(
-        self, known: state.Target, goal: model.Version | deciding.Stand
-    ) -> tuple[model.Version | deciding.Stand, deciding.Stand | None]:
-        """The state to be in, and why that is not yet the one that is wanted: drift goes on being corrected meanwhile."""
-        kept = deciding.kept_meanwhile(known)
-        if kept is None or isinstance(goal, deciding.Stand) or kept.digest == goal.digest:
-            return goal, None
-        brakes = self._around.brakes(self._around.read(self.name, goal).state, known)
-        waits = deciding.held(known, goal, brakes)
-        return (kept, waits) if waits else (goal, None)
-
-    def _aim(self, known: state.Target, goal: model.Version | deciding.Stand) -> admitted.Admitted:
-        """What to look at: an open deployment's own state, for what became of its writes is asked of no other.
-
-        Over the connection that is wanted now, though: the merge that supersedes it may be the one that mends it.
-        """
-        read = self._around.read
-        if known.open is None:
-            if isinstance(goal, deciding.Stand):
-                raise errors.ConfigError(goal.code, f"{self.name}: there is no state to look at")
-            return self._giving_back(read(self.name, goal), known)
-        aim = self._giving_back(read(self.name, known.open.wanted), known)
-        if isinstance(goal, model.Version) and goal.digest != known.open.wanted.digest:
-            new = read(self.name, goal).state
-            if new.kind == aim.state.kind:
-                mended = aim.state.model_copy(update={"connection": new.connection})
-                return admitted.Admitted(state=mended, acknowledged=aim.acknowledged)
-        return aim
-
-    def _giving_back(self, aim: admitted.Admitted, known: state.Target) -> admitted.Admitted:
-        """On the way back, what the failed change adopted is wanted as it was before."""
-        wanted = aim.state
-        if not known.adopted or not isinstance(wanted, model.Desired):
-            return aim
-        if deciding.cause_of(wanted, known) is not model.Cause.ROLLBACK:
-            return aim
-        there = {
-            key: model.Snapshot.model_validate_json(self._log.evidence(digest)).resources.get(key)
-            for key, digest in known.adopted.items()
-        }
-        back = {key: value for key, value in there.items() if value is not None}
-        return admitted.Admitted(wanted.model_copy(update={"given_back": back}), acknowledged=aim.acknowledged)
-
     def _look(self, wanted: model.Wanted, known: state.Target) -> model.Look:
         deadline_s = wanted.deadlines.connect_s + wanted.deadlines.command_s
         look = self._ask(lambda: self._driver(wanted).observe(wanted, known.owned, deadline_s))
@@ -305,7 +262,7 @@ class DeploymentTarget:
                 except errors.TransientError:  # Something was said since this turn began: look and decide anew.
                     return deciding.Wait(0)
             case deciding.Settle() if known.open:
-                owned = _owned_by_look(known.open.unsettled, look)
+                owned = owning.by_look(known.open.unsettled, look)
                 settled = record.Applied(
                     deployment=known.open.id, target=self.name, results=(), owned=owned, recovered=True
                 )
@@ -363,7 +320,7 @@ class DeploymentTarget:
         results = self._ask(lambda: self._driver(wanted).apply(wanted, write.stage, permit))
         if isinstance(results, model.Reason) or any(r.effect is model.Effect.UNKNOWN for r in results):
             return  # A write may have landed: the next turn settles it by looking.
-        owned = _owned_by(write.stage, results)
+        owned = owning.by_results(write.stage, results)
         applied = record.Applied(deployment=intent.deployment, target=self.name, results=results, owned=owned)
         self._log.append(applied)
 
@@ -485,18 +442,3 @@ def _version(wanted: model.Wanted) -> model.Version:
     revision = wanted.revision if isinstance(wanted, model.Desired) else None
     folder = wanted.folder if isinstance(wanted, model.Desired) else ""
     return model.Version(revision=revision, digest=wanted.digest, folder=folder)
-
-
-def _owned_by(stage: model.Stage, results: tuple[model.StepResult, ...]) -> dict[model.Key, str | None]:
-    gone = {s.key for s in stage.steps if s.action == "delete"}
-    done = (model.Effect.CHANGED, model.Effect.UNCHANGED)
-    return {r.key: None if r.key in gone else r.identity for r in results if r.effect in done}
-
-
-def _owned_by_look(keys: Mapping[model.Key, str], look: model.Look) -> dict[model.Key, str | None]:
-    """After a lost result: of the keys that the intent names, those that now are as wanted were written by us."""
-    return {
-        seen.key: seen.identity if seen.actual is not None else None
-        for seen in look.observations
-        if seen.key in keys and not seen.steps
-    }
