@@ -46,6 +46,8 @@ def row(store: storage.Store, **fields: object) -> str:
 
 def test_the_row_that_the_others_vary_is_accepted(store: storage.Store) -> None:
     run(store, row(store))
+    with store.reading() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM log").scalar() == SIZE + 1
 
 
 def test_a_record_is_never_changed_or_deleted(store: storage.Store) -> None:

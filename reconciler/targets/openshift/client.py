@@ -117,11 +117,10 @@ class Client:
                 body=body,
                 _request_timeout=(min(self.limits.connect_s, max(budget_s, 0.01)), max(budget_s, 0.01)),
             ).response
-            try:
+            with contextlib.ExitStack() as half_read:
+                half_read.callback(response.close)  # Such a connection serves no other call.
                 raw = _read(response, until)
-            except BaseException:
-                response.close()  # Half-read: this connection serves no other call.
-                raise
+                half_read.pop_all()
         return Answer(response.status, _document(raw), _retry_after_s(response.headers))
 
     def get(
@@ -337,6 +336,7 @@ def _faults(what: str, *, writes: bool) -> Iterator[None]:
     """The transport's exceptions as ours. What broke before the request was out was not sent."""
     import urllib3.exceptions as vendor
 
+    rest, _ = _vendor()
     try:
         yield
     except (vendor.NewConnectionError, vendor.ConnectTimeoutError) as exc:
@@ -349,10 +349,8 @@ def _faults(what: str, *, writes: bool) -> Iterator[None]:
         if writes:
             raise errors.OutcomeUnknownError("unknown", f"{what}: the connection broke; it may have been done") from exc
         raise errors.TransientError("broken", f"{what}: {_words(exc)}") from exc
-    except Exception as exc:
-        if type(exc).__name__ == "ApiException":  # How the official transport reports an SSL error.
-            raise _untrusted(what) from exc
-        raise
+    except rest.ApiException as exc:  # How the official transport reports an SSL error.
+        raise _untrusted(what) from exc
 
 
 def _untrusted(what: str) -> errors.PermanentError:
