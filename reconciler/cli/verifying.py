@@ -47,24 +47,26 @@ def verify(
     if config_file is not None and not after:
         after = tip_of_daemon(config_file)
     with clone.opened(where, after=after) as here:
-        decisions = _judge(here, head, tip, after)
-    document = as_document(decisions)
-    printing.emit(document, output, show)
-    return exit_code(decisions)
+        found = _judge(here, head, tip, after)
+    printing.emit(as_document(found), output, show)
+    return exit_code([each.decision for each in found])
 
 
-def walk(here: clone.Clone, tip: model.Oid) -> tuple[record.Decision, ...]:
+def walk(here: clone.Clone, tip: model.Oid) -> tuple[judging.Judged, ...]:
     """The verdicts on all that follows the base, each ACCEPT the base of the next. Nothing is recorded."""
     known = here.known
+    found: dict[model.Oid, judging.Judged] = {}
 
     def keep(judged: judging.Judged) -> state.State:
         nonlocal known
         decision = judged.decision
+        found[decision.revision] = judged
         if decision.verdict is model.Verdict.ACCEPT:
             known = judging.clone_state(decision.revision)
         return known
 
-    return judging.walk(here.repository, tip, known, keep, terms=here.terms, clock=clock.SystemClock())
+    decided = judging.walk(here.repository, tip, known, keep, terms=here.terms, clock=clock.SystemClock())
+    return tuple(found.get(each.revision) or judging.Judged(each) for each in decided)
 
 
 def examine(here: clone.Clone, head: model.Oid) -> judging.Judged:
@@ -72,9 +74,9 @@ def examine(here: clone.Clone, head: model.Oid) -> judging.Judged:
     return judging.examine_head(here.repository, head, here.known, terms=here.terms, now=clock.SystemClock().now())
 
 
-def as_document(decisions: Iterable[record.Decision]) -> dict[str, JsonValue]:
+def as_document(found: Iterable[record.Decision | judging.Judged]) -> dict[str, JsonValue]:
     """A RevisionList, oldest first; a HALT is one item."""
-    made = revisions.judged(decisions).model_dump(mode="json", by_alias=True)
+    made = revisions.judged(found).model_dump(mode="json", by_alias=True)
     clean = redact.document(made)
     return clean if isinstance(clean, dict) else {}
 
@@ -84,9 +86,10 @@ def exit_code(decisions: Sequence[record.Decision]) -> int:
 
 
 def show(document: printing.Document) -> None:
-    """The table, then every reason on a line of its own: there are often several, each with its way out."""
+    """The table; then which rules apply and who may fill what is open; then every reason, each with its way out."""
     reading.revisions(document)
     for each in printing.items(document):
+        _slots(each)
         for reason in reading.listed(each.get("reasons")):
             printing.out(f"{printing.short(each.get('revision'))} {printing.reason(reason)}")
         if isinstance(broken := each.get("emergency"), dict):
@@ -96,11 +99,23 @@ def show(document: printing.Document) -> None:
             )
 
 
-def _judge(here: clone.Clone, head: str, tip: str, after: str) -> tuple[record.Decision, ...]:
+def _slots(revision: printing.Document) -> None:
+    if revision.get("verdict") == model.Verdict.ACCEPT:
+        return
+    of = printing.short(revision.get("revision"))
+    for rule in reading.listed(revision.get("rules")):
+        need, got = printing.text(rule.get("need")), printing.text(rule.get("got"))
+        printing.out(f"{of} rule {printing.text(rule.get('id'))}: needs {need}; has {got}")
+    for slot in reading.listed(revision.get("open")):
+        missing, may = printing.text(slot.get("missing")), printing.text(slot.get("may"))
+        printing.out(f"{of} missing {missing} of {printing.text(slot.get('slot'))}; may: {may}")
+
+
+def _judge(here: clone.Clone, head: str, tip: str, after: str) -> tuple[judging.Judged, ...]:
     if head:
         commit = here.resolve(head)
         fetching.approvals_of(here, commit)
-        return (examine(here, commit).decision,)
+        return (examine(here, commit),)
     end = here.resolve(tip) if tip else here.tip()
     fetching.approvals_of(here, *candidates.heads(here, end))
     if not here.remote and not after and end == here.base:
@@ -143,14 +158,18 @@ def _receive(where: clone.Place, after: str, output: options.Output) -> int:
         if not new[0].strip(_GONE):
             printing.say(f"refused: {here.branch} is the watched branch and may not be deleted")
             return exit_codes.BROKEN
-        decisions = walk(here, here.repository.resolve(new[0]))
-    for decision in decisions:
+        found = walk(here, here.repository.resolve(new[0]))
+    for each in found:
+        decision = each.decision
+        for slot in each.open:
+            may = ", ".join(slot.may) or "nobody"
+            printing.say(f"missing: {decision.revision[:12]} {slot.missing} of {slot.slot}; may: {may}")
         for reason in decision.reasons:
             said = printing.reason(reason.model_dump())
             printing.say(f"refused: {decision.revision[:12]} {decision.verdict}: {said}")
     if output is not options.Output.TABLE:
-        printing.emit(as_document(decisions), output)
-    return exit_code(decisions)
+        printing.emit(as_document(found), output)
+    return exit_code([each.decision for each in found])
 
 
 def tip_of_daemon(config_file: Path | None) -> str:

@@ -183,7 +183,7 @@ class Application:
         self._hold(head)
         return self._previews.plan(head)
 
-    def verify(self, head: model.Oid | None) -> Sequence[events.Decision]:
+    def verify(self, head: model.Oid | None) -> Sequence[events.Decision | judging.Judged]:
         if head is None:
             return tuple(self.state().held.values())
         self._hold(head)

@@ -23,11 +23,11 @@ class Previews:
     def __init__(self, running: core.Core, gates_over: GatesOver) -> None:
         self._core, self._gates_over = running, gates_over
 
-    def judge(self, head: model.Oid) -> record.Decision:
+    def judge(self, head: model.Oid) -> judging.Judged:
         """The verdict on the automatic merge of a head that the repository holds."""
         known, clock = self._core.audit.state, self._core.outside.clock
         terms = self._core.settings.terms
-        return judging.examine_head(self._core.repository, head, known, terms=terms, now=clock.now()).decision
+        return judging.examine_head(self._core.repository, head, known, terms=terms, now=clock.now())
 
     def run_gates(self, head: model.Oid) -> record.Clearance:
         """Raises: PermanentError(not_readable) where its content may not be parsed."""
@@ -61,7 +61,7 @@ class Previews:
 
     def _readable(self, head: model.Oid) -> tuple[record.Decision, merged.Merged]:
         """Nothing of a head is parsed unless every commit in it is signed by somebody known (design.md 9)."""
-        decision = self.judge(head)
+        decision = self.judge(head).decision
         if decision.effect is None:
             why = (
                 decision.reasons[0]

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from reconciler import model
+from reconciler.admission import slots, verdict
 from reconciler.audit import record, state
 from reconciler.views import document
 
@@ -28,6 +29,14 @@ class Rule(document.Row):
     got: tuple[str, ...]
 
 
+class Open(document.Row):
+    """Slots that nobody fills yet, and the people who may."""
+
+    slot: str
+    missing: int
+    may: tuple[str, ...]
+
+
 class Emergency(document.Row):
     """The glass was broken for it: what that stood in for, and until when freezes and windows did not matter."""
 
@@ -48,6 +57,7 @@ class Revision(document.Row):
     merged_by: str
     authors: tuple[str, ...]
     rules: tuple[Rule, ...]
+    open: tuple[Open, ...] = ()  # of a verdict that was made just now
     emergency: Emergency | None
     targets: tuple[str, ...]
     gates: Gates
@@ -81,9 +91,13 @@ def revisions(known: state.State, records: Iterable[record.Record]) -> RevisionL
     return RevisionList(items=tuple(rows))
 
 
-def judged(decisions: Iterable[record.Decision]) -> RevisionList:
+def judged(found: Iterable[record.Decision | verdict.Judged]) -> RevisionList:
     """The same document for verdicts that were made just now and are not recorded: nothing is known of their gates."""
-    return RevisionList(items=tuple(_revision(decision, "unknown", decision.decided) for decision in decisions))
+    rows = []
+    for each in found:
+        decision, still_open = (each.decision, each.open) if isinstance(each, verdict.Judged) else (each, ())
+        rows.append(_revision(decision, "unknown", decision.decided, still_open))
+    return RevisionList(items=tuple(rows))
 
 
 def _gates(known: state.State, decision: record.Decision, *, cleared: bool) -> Gates:
@@ -97,7 +111,9 @@ def _gates(known: state.State, decision: record.Decision, *, cleared: bool) -> G
     return "blocked" if merge.results else "waiting"
 
 
-def _revision(decision: record.Decision, gates: Gates, at: model.Time | None) -> Revision:
+def _revision(
+    decision: record.Decision, gates: Gates, at: model.Time | None, still_open: Iterable[slots.Open] = ()
+) -> Revision:
     return Revision(
         revision=decision.revision or None,
         head=decision.head,
@@ -108,6 +124,7 @@ def _revision(decision: record.Decision, gates: Gates, at: model.Time | None) ->
         merged_by=decision.merge_signature.principal if decision.merge_signature else "",
         authors=decision.duties.authors,
         rules=tuple(Rule(id=r.id, need=r.need, got=r.got) for r in decision.rules),
+        open=tuple(Open(slot=each.slot, missing=each.missing, may=each.may) for each in still_open),
         emergency=Emergency(**dict(decision.emergency)) if decision.emergency else None,
         targets=tuple(sorted(decision.targets)),
         gates=gates,

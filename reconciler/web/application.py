@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 from pydantic import JsonValue
 
 from reconciler import model
-from reconciler.admission import policy
+from reconciler.admission import judging, policy
 from reconciler.audit import record, state
 from reconciler.views import audit, plans, status, targets
 
@@ -85,7 +85,7 @@ class Application(Protocol):
         """What merging `head` would write, for each target it touches; None: what the next turns would write."""
         ...
 
-    def verify(self, head: model.Oid | None) -> Sequence[record.Decision]:
+    def verify(self, head: model.Oid | None) -> Sequence[record.Decision | judging.Judged]:
         """Judge the automatic merge of `head`, or every first-parent commit after the last accepted one. Records nothing."""
         ...
 

@@ -19,6 +19,11 @@ def test_a_change_goes_from_a_branch_to_the_machine(bank: Workspace) -> None:
     head = bank.branch("words", bank.motd("Approved words."))
     held = bank.here("verify", "--head", "HEAD", "-o", "json")
     assert (held.code, held.items[0]["verdict"], held.items[0]["codes"]) == (4, "HOLD", ["no_approval", "threshold"])
+    (missing,) = held.items[0]["open"]
+    assert (missing["missing"], "bob" in missing["may"], "alice" in missing["may"]) == (1, True, False)
+    told = bank.here("verify", "--head", "HEAD").out
+    assert "rule base: needs" in told
+    assert f"may: {', '.join(missing['may'])}" in told
 
     own = bank.approve("words", "alice")
     assert own.code == 4
