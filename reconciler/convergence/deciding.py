@@ -271,7 +271,17 @@ def _settled(known: state.Target, look: model.Look, waits: Stand | None, *, late
 
 
 def _elsewhere(known: state.Target) -> Stand | None:
-    """Why a target at rest is not where Git says: its newest merge has not passed, failed here, or somebody pinned another state."""
+    """Why a target at rest is not where Git says, or would not follow: it is suspended, which hides no other reason."""
+    found = _not_there(known)
+    return _suspended(known, found) if known.suspended is not None else found
+
+
+def _suspended(known: state.Target, besides: Stand | None) -> Stand:
+    return Stand("suspended", (_reason("suspended", known.suspended or ""), *(besides.reasons if besides else ())))
+
+
+def _not_there(known: state.Target) -> Stand | None:
+    """Its newest merge has not passed, failed here, or somebody pinned another state."""
     if known.waiting:
         return Stand("uncleared", _gate_reasons(known, known.waiting))
     if known.pinned:
@@ -306,7 +316,7 @@ def braked(
     if brakes.halted:
         return Stand("halted", brakes.halted)
     if known.suspended is not None:
-        return Stand("suspended", (_reason("suspended", known.suspended),))
+        return _suspended(known, _not_there(known))
     if cause is model.Cause.CHANGE and opens:
         if brakes.withdrawn:
             return Stand("withdrawn", brakes.withdrawn)
@@ -323,7 +333,8 @@ def braked(
 
 def _drift_left_alone(wanted: model.Wanted, known: state.Target, writer: str, *, now: datetime) -> Stand | None:
     if wanted.mode is model.Mode.DETECT:
-        return Stand("detect")
+        elsewhere, only = _not_there(known), _reason("detect", "drift is only reported: mode: detect")
+        return Stand(elsewhere.code, (*elsewhere.reasons, only)) if elsewhere else Stand("detect")
     last = max((at for _, at in known.corrections), default=None)
     if known.fighting and last and now < last + FIGHT_REST:
         keys = ", ".join(sorted(known.fighting)[:3])

@@ -400,6 +400,28 @@ def test_a_fight_names_the_other_writer_where_the_target_can_tell() -> None:
     assert "ignore" in move.reasons[0].fix
 
 
+FAILING = (model.GateResult(outcome=model.Outcome.FAIL, check="opa"),)
+BEHIND = known(**CALM, waiting=model.Oid("m3"), gates=FAILING)
+
+
+def test_a_target_that_only_reports_drift_still_says_which_gate_holds_its_newest_merge() -> None:
+    move = decide(admitted(mode=model.Mode.DETECT), BEHIND, DIFFERS, Brakes(), now=NOW)
+    assert isinstance(move, Stand)
+    assert (move.code, [reason.code for reason in move.reasons]) == ("uncleared", ["gate", "detect"])
+
+
+@pytest.mark.parametrize("seen", [DIFFERS, EQUAL], ids=["drifted", "at rest"])
+def test_a_suspended_target_says_so_at_rest_too_and_hides_no_other_reason(seen: model.Look) -> None:
+    for target, codes in (
+        (known(**CALM, suspended="INC1"), ["suspended"]),
+        (BEHIND.model_copy(update={"suspended": "INC1"}), ["suspended", "gate"]),
+    ):
+        move = decide(admitted(), target, seen, Brakes(), now=NOW)
+        stand = move.standing if isinstance(move, Rest) else move
+        assert isinstance(stand, Stand)
+        assert (stand.code, [reason.code for reason in stand.reasons]) == ("suspended", codes)
+
+
 def test_what_a_finding_names_is_not_said_twice() -> None:
     ill = model.Observation(key=KEY, wanted=1, actual=1, health=model.Health.FAILED)
     said = model.Reason(code="unhealthy", message=f"{KEY}: it crashed")
