@@ -88,7 +88,7 @@ def init(
     plan = _Plan(repository, beside, pin, {policy.PATH: approval, **files}, url or f"file://{repository}")
     _check_free(plan, existing=existing)
     genesis = _write(plan, signer, existing=existing)
-    _tell(plan, people, genesis, signed=signer is not None)
+    _tell(plan, people, genesis, signed=signer is not None, existing=existing)
 
 
 def _people(person: list[str], email: list[str]) -> tuple[skeleton.Person, ...]:
@@ -182,7 +182,7 @@ def _check_free(plan: _Plan, *, existing: bool) -> None:
 def _write(plan: _Plan, signer: writing.Signer | None, *, existing: bool) -> model.Oid:
     if not existing:
         plan.repository.mkdir(parents=True)
-        writing.make_repository(plan.repository, BRANCH)
+        writing.make_repository(plan.repository, BRANCH, takes_pushes=True)
     for name, blob in plan.files.items():
         path = plan.repository / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -208,7 +208,9 @@ def _commit_unsigned(plan: _Plan) -> model.Oid:
     return model.Oid(found.index.commit(MESSAGE, author=who, committer=who).hexsha)
 
 
-def _tell(plan: _Plan, people: tuple[skeleton.Person, ...], genesis: model.Oid, *, signed: bool) -> None:
+def _tell(
+    plan: _Plan, people: tuple[skeleton.Person, ...], genesis: model.Oid, *, signed: bool, existing: bool
+) -> None:
     rows = [
         ("repository", str(plan.repository)),
         ("genesis", genesis + ("" if signed else " (not signed: no --key)")),
@@ -225,5 +227,9 @@ def _tell(plan: _Plan, people: tuple[skeleton.Person, ...], genesis: model.Oid, 
         printing.say(f"  git -C {plan.repository} push {plan.url} HEAD:{plan.pin.ref}")
     if plan.pin.production:
         printing.say(f"  $EDITOR {plan.daemon / 'reconciler.yaml'}    # source.auth")
-    printing.say(f"  cd {plan.daemon} && reconciler run            # or, once: reconciler once")
-    printing.say("  change something on a branch, have another person approve it: reconciler approve, reconciler merge")
+    elif existing and plan.url == f"file://{plan.repository}":  # Its settings are its owner's.
+        printing.say(f"  git -C {plan.repository} config receive.denyCurrentBranch updateInstead    # it takes pushes")
+    printing.say(f"  cd {plan.daemon} && reconciler run    # or, once: reconciler once")
+    printing.say(f"  git clone {plan.url} CLONE    # commit a change there, signed, on a branch of its own")
+    printing.say("  reconciler approve HEAD --key KEY --push    # in CLONE, by another person")
+    printing.say("  reconciler merge HEAD --key KEY --push    # by anybody whose approval is not needed")

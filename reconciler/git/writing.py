@@ -55,12 +55,17 @@ class Signer:
         return _identity(self.name, self.email)
 
 
-def make_repository(path: Path, branch: str = "main") -> None:
-    """Make an empty repository with a work tree; its unborn branch is `branch`."""
+def make_repository(path: Path, branch: str = "main", *, takes_pushes: bool = False) -> None:
+    """Make an empty repository with a work tree; its unborn branch is `branch`.
+
+    `takes_pushes`: also onto the branch that is checked out, whose work tree moves with it while it is clean.
+    """
     import git  # GitPython: `git.Git.execute` copies the caller's environment, which is right here and nowhere else.
 
-    with git.Repo.init(path, initial_branch=branch):
-        pass
+    with git.Repo.init(path, initial_branch=branch) as made:
+        if takes_pushes:
+            with made.config_writer() as settings:
+                settings.set_value("receive", "denyCurrentBranch", "updateInstead")
 
 
 def commit(path: Path, signer: Signer, message: str) -> model.Oid:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import yaml
@@ -11,6 +13,7 @@ from support import signing, workspace
 
 from reconciler import config
 from reconciler.admission import lint, policy
+from reconciler.git import writing
 
 
 @pytest.fixture
@@ -116,6 +119,51 @@ def test_nothing_that_is_there_is_written_over(keys: Path) -> None:
     assert refused.code == 2
     assert (keys / "bank/reconciler.yaml").read_text() == "mine"
     assert not (keys / "bank/repository").exists()
+
+
+def next_steps(made: workspace.Answer) -> list[list[str]]:
+    """The commands that `init` prints, without what explains them."""
+    lines = made.err.partition("next:\n")[2].splitlines()
+    return [line.partition("    #")[0].replace("&&", " ").split() for line in lines]
+
+
+@pytest.mark.parametrize("existing", [False, True])
+def test_what_init_prints_as_next_steps_leads_to_an_accepted_merge(keys: Path, *, existing: bool) -> None:
+    where: tuple[str, ...] = ("bank",)
+    if existing:
+        where = ("--existing", "bank")
+        workspace.git(keys, "init", "-q", "-b", "main", "bank")
+        anybody = ("-c", "user.name=a", "-c", "user.email=a@b")
+        workspace.git(keys / "bank", *anybody, "commit", "-q", "--allow-empty", "-m", "before")
+    made = workspace.run("init", *people(keys, "alice", "bob"), *where, cwd=keys)
+    *taking, starting, cloning, approving, merging = next_steps(made)
+    assert [step[:2] for step in taking] == ([["git", "-C"]] if existing else [])
+    for step in taking:
+        workspace.git(keys, *step[1:])
+    assert (starting[0], starting[2:4]) == ("cd", ["reconciler", "run"])
+    daemon = Path(starting[1])
+    assert workspace.run("once", cwd=daemon).code in {0, 3}
+
+    clone = keys / "clone"
+    workspace.git(keys, *(str(clone) if word == "CLONE" else word for word in cloning[1:]))
+    workspace.git(clone, "switch", "-q", "-c", "mine")
+    (clone / "NOTES.md").write_text("ours\n")
+    with mock.patch.dict(os.environ, workspace.ENVIRONMENT):
+        writing.commit(clone, writing.Signer(keys / "alice", "Alice", "alice@localhost"), "mine")
+    filled = [
+        [str(keys / who) if w == "KEY" else w for w in step[1:]]
+        for who, step in zip(("bob", "alice"), (approving, merging), strict=True)
+    ]
+    approved = workspace.run(*filled[0], "--yes", cwd=clone)
+    assert approved.code == 0, approved.err
+    merged = workspace.run(*filled[1], cwd=clone)
+    assert merged.code == 0, merged.err
+    served = Path(cloning[2].removeprefix("file://"))
+    assert workspace.git(served, "rev-parse", "main") == merged.out.strip()
+    assert (served / "NOTES.md").read_text() == "ours\n"  # The work tree went with it.
+    assert workspace.run("once", cwd=daemon).code in {0, 3}
+    tip = workspace.run("get", "status", "-o", "json", cwd=daemon).document["tip"]
+    assert tip == merged.out.strip()
 
 
 def test_an_existing_repository_gets_the_policy_on_its_tip(keys: Path) -> None:

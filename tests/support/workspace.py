@@ -19,7 +19,7 @@ from reconciler.git import writing
 from support import signing
 
 PEOPLE = ("alice", "bob", "carol")
-_ENVIRONMENT = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "LC_ALL": "C"}
+ENVIRONMENT = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "LC_ALL": "C"}
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def run(*arguments: str | Path, cwd: Path, stdin: str = "", env: Mapping[str, st
     out, err = io.StringIO(), io.StringIO()
     with (
         _folder(cwd),
-        mock.patch.dict(os.environ, {**_ENVIRONMENT, **(env or {})}),
+        mock.patch.dict(os.environ, {**ENVIRONMENT, **(env or {})}),
         mock.patch("sys.stdin", io.StringIO(stdin)),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
@@ -55,7 +55,7 @@ def run(*arguments: str | Path, cwd: Path, stdin: str = "", env: Mapping[str, st
 
 def git(path: Path, *command: str | Path) -> str:
     finished = subprocess.run(
-        ("git", "-C", path, *command), env={**os.environ, **_ENVIRONMENT}, capture_output=True, check=False
+        ("git", "-C", path, *command), env={**os.environ, **ENVIRONMENT}, capture_output=True, check=False
     )
     assert finished.returncode == 0, finished.stderr.decode()
     return finished.stdout.decode().strip()
@@ -101,7 +101,7 @@ class Workspace:
         for path, text in files.items():
             (self.clone / path).parent.mkdir(parents=True, exist_ok=True)
             (self.clone / path).write_text(text)
-        with mock.patch.dict(os.environ, _ENVIRONMENT):
+        with mock.patch.dict(os.environ, ENVIRONMENT):
             return writing.commit(self.clone, self.signer(author), name)
 
     def motd(self, text: str) -> dict[str, str]:
@@ -133,7 +133,7 @@ class Workspace:
 
     def force(self, name: str, *, onto: str = "origin/main", signer: str = "carol") -> model.Oid:
         """A merge that nobody approved, pushed past everything that would have kept it out."""
-        with mock.patch.dict(os.environ, _ENVIRONMENT):
+        with mock.patch.dict(os.environ, ENVIRONMENT):
             made = writing.merge(
                 self.clone,
                 model.Oid(git(self.clone, "rev-parse", name)),
