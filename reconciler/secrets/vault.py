@@ -2,7 +2,7 @@
 
 A secret that was read serves for `FRESH_S`: the references of one look to the same secret, and the kubeconfig that every look of
 every target of a cluster needs, are one request. What is compared at every look is kept as keyed digests by whoever compares,
-for longer (targets/openshift/wants.py).
+for longer (targets/openshift/observing/wants.py).
 """
 
 from __future__ import annotations

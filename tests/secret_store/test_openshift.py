@@ -17,7 +17,8 @@ from support import kube_turns, openbao, openshift
 from reconciler import ports
 from reconciler.audit import record
 from reconciler.secrets import resolving, session, vault
-from reconciler.targets.openshift import driver, wants
+from reconciler.targets.openshift import driver
+from reconciler.targets.openshift.observing import wants
 
 CANARY = "canary-0815-of-the-ledger"
 

@@ -19,7 +19,8 @@ from pydantic import JsonValue
 from reconciler import errors, model, ports
 from reconciler.convergence import planning
 from reconciler.targets import conformance
-from reconciler.targets.openshift import client, cluster, comparing, driver
+from reconciler.targets.openshift import driver
+from reconciler.targets.openshift.connection import client, cluster, comparing
 from support import kube, targets
 
 KUBECONFIG = "env:KUBECONFIG_OF_A_TEST"

@@ -17,26 +17,12 @@ from pydantic import BaseModel, JsonValue
 
 from reconciler import errors, model, ports
 from reconciler.targets import probes
-from reconciler.targets.openshift import (
-    cache,
-    client,
-    cluster,
-    comparing,
-    discovery,
-    document,
-    kinds,
-    kubeconfig,
-    looking,
-    manifests,
-    naming,
-    proposing,
-    rehearsing,
-    sending,
-    validation,
-    wants,
-    writing,
-)
-from reconciler.targets.openshift.client import Body
+from reconciler.targets.openshift import document, looking, naming
+from reconciler.targets.openshift.applying import rehearsing, sending, writing
+from reconciler.targets.openshift.connection import cache, client, cluster, comparing, discovery, kubeconfig
+from reconciler.targets.openshift.connection.client import Body
+from reconciler.targets.openshift.desired import kinds, manifests, validation
+from reconciler.targets.openshift.observing import proposing, wants
 
 KIND_WITHIN_S = 15.0
 KIND_POLL_S = 0.2

@@ -8,25 +8,13 @@ from typing import NamedTuple
 from pydantic import JsonValue
 
 from reconciler import model, ports
-from reconciler.targets.openshift import (
-    access,
-    cache,
-    cluster,
-    comparing,
-    document,
-    explaining,
-    going_along,
-    health,
-    hooks,
-    judged,
-    kinds,
-    naming,
-    proposing,
-    seeing,
-    wants,
-    writing,
-)
-from reconciler.targets.openshift.client import Body
+from reconciler.targets.openshift import document, naming
+from reconciler.targets.openshift.applying import writing
+from reconciler.targets.openshift.connection import access, cache, cluster, comparing
+from reconciler.targets.openshift.connection.client import Body
+from reconciler.targets.openshift.desired import hooks, kinds
+from reconciler.targets.openshift.judging import health, judged
+from reconciler.targets.openshift.observing import explaining, going_along, proposing, seeing, wants
 
 MAX_FINDINGS = 20
 

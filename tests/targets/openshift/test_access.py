@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support import kube_certificates
 
-from reconciler.targets.openshift import access, client, kubeconfig
+from reconciler.targets.openshift.connection import access, client, kubeconfig
 
 
 def endpoint(*, token: str | None = None, certificate: str | None = None) -> kubeconfig.Endpoint:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from support import targets
 
 from reconciler import documents, errors, model
-from reconciler.targets.openshift import document, naming, validation
+from reconciler.targets.openshift import document, naming
+from reconciler.targets.openshift.desired import validation
 
 POD = b"""apiVersion: v1
 kind: ConfigMap

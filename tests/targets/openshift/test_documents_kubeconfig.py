@@ -17,7 +17,7 @@ from cryptography.x509.oid import NameOID
 from support import targets
 
 from reconciler import errors, model, ports, redact
-from reconciler.targets.openshift import kubeconfig
+from reconciler.targets.openshift.connection import kubeconfig
 
 TOKEN = "eyJhbGciOiJSUzI1NiJ9.canary-of-a-token"
 

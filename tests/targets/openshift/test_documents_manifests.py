@@ -9,7 +9,8 @@ from pydantic import JsonValue
 from support import targets
 
 from reconciler import errors, model
-from reconciler.targets.openshift import manifests, naming
+from reconciler.targets.openshift import naming
+from reconciler.targets.openshift.desired import manifests
 
 APP = """\
 apiVersion: apps/v1

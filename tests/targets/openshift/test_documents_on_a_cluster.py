@@ -16,7 +16,8 @@ from support import kube_api, targets
 
 from reconciler import errors, model, ports, strict_yaml
 from reconciler.daemon import clock
-from reconciler.targets.openshift import driver, kubeconfig, masking, naming
+from reconciler.targets.openshift import driver, masking, naming
+from reconciler.targets.openshift.connection import kubeconfig
 
 CANARY = "c4n4ry-of-a-secret"
 pytestmark = pytest.mark.usefixtures("kube")

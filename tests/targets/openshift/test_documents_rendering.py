@@ -19,7 +19,8 @@ import pytest
 from support import targets
 
 from reconciler import errors, model
-from reconciler.targets.openshift import document, manifests, rendering
+from reconciler.targets.openshift import document
+from reconciler.targets.openshift.desired import manifests, rendering
 
 APP = """\
 apiVersion: apps/v1

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.targets.openshift import cache, comparing, discovery
+from reconciler.targets.openshift.connection import cache, comparing, discovery
 
 RESOURCE = discovery.Resource("", "v1", "ConfigMap", "configmaps", is_namespaced=True)
 SCOPE = cache.Scope(RESOURCE)

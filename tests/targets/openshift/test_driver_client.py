@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from reconciler import errors
-from reconciler.targets.openshift import client
+from reconciler.targets.openshift.connection import client
 
 SECRET = "hunter2-hunter2"
 
@@ -16,7 +16,7 @@ SECRET = "hunter2-hunter2"
 def test_only_the_transport_of_the_official_client_is_imported_and_the_rest_stays_usable() -> None:
     script = """
 import sys
-from reconciler.targets.openshift import client
+from reconciler.targets.openshift.connection import client
 rest, configuration = client._vendor()
 assert client._vendor() == (rest, configuration)
 assert not [name for name in sys.modules if name.startswith("kubernetes")], "nobody finds a package that is not whole"

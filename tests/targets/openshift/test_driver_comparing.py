@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler import model
-from reconciler.targets.openshift import adopting, comparing, discovery
+from reconciler.targets.openshift.applying import adopting
+from reconciler.targets.openshift.connection import comparing, discovery
 
 MANAGER = "reconciler:i:t"
 KEY = model.Key("Deployment/payments/api")

@@ -14,7 +14,7 @@ from support import kube as planes
 from support.faulty_proxy import Fault
 
 from reconciler import errors, model
-from reconciler.targets.openshift import cache
+from reconciler.targets.openshift.connection import cache
 
 
 @pytest.fixture

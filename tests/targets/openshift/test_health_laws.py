@@ -7,7 +7,7 @@ from typing import Any
 import hypothesis.strategies as st
 from hypothesis import given, settings
 
-from reconciler.targets.openshift import health, reasons
+from reconciler.targets.openshift.judging import health, reasons
 
 KINDS = [
     *health.OWN,

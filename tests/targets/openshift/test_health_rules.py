@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from reconciler.targets.openshift import document, expressions, health, judged
+from reconciler.targets.openshift import document
+from reconciler.targets.openshift.judging import expressions, health, judged
 
 Status = health.Status
 

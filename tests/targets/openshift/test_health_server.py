@@ -11,7 +11,8 @@ import pytest
 from support import kube as planes
 from support import kube_api
 
-from reconciler.targets.openshift import document, health, judged, reasons
+from reconciler.targets.openshift import document
+from reconciler.targets.openshift.judging import health, judged, reasons
 
 Object = dict[str, Any]
 Status = health.Status

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.targets.openshift import health
+from reconciler.targets.openshift.judging import health
 
 Status = health.Status
 

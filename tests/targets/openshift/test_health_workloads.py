@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from reconciler import model
-from reconciler.targets.openshift import health
+from reconciler.targets.openshift.judging import health
 
 T0 = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 Status = health.Status

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from reconciler import errors
-from reconciler.targets.openshift import hooks
+from reconciler.targets.openshift.desired import hooks
 
 
 def job(when: str | None = "before", name: str = "migrate", image: str = "app:1", **spec: Any) -> dict[str, Any]:

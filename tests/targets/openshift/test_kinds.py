@@ -11,7 +11,8 @@ from support import targets
 
 from reconciler import errors, model
 from reconciler.convergence import planning
-from reconciler.targets.openshift import hooks, kinds, naming
+from reconciler.targets.openshift import naming
+from reconciler.targets.openshift.desired import hooks, kinds
 
 
 def thing(kind: str, api: str = "v1", name: str = "a", after: str = "", **more: Any) -> dict[str, Any]:

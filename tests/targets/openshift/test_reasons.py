@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.targets.openshift import health, reasons
+from reconciler.targets.openshift.judging import health, reasons
 
 Status = health.Status
 DEPLOYMENT: dict[str, Any] = {

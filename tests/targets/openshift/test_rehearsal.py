@@ -15,7 +15,7 @@ from support import kube_turns, openshift, webhook
 from reconciler import errors, model
 from reconciler.cli import exit_codes, reading
 from reconciler.convergence import rehearsing
-from reconciler.targets.openshift import client
+from reconciler.targets.openshift.connection import client
 from reconciler.views import plans
 
 CORE = "/api/v1/namespaces"

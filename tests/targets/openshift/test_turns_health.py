@@ -12,7 +12,7 @@ from support import kube as planes
 from support import kube_api, kube_turns, lab
 
 from reconciler.audit import record
-from reconciler.targets.openshift import hooks, kinds
+from reconciler.targets.openshift.desired import hooks, kinds
 
 Object = dict[str, Any]
 folder = kube_turns.folder

@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 
 from reconciler import model
-from reconciler.targets.openshift import cache, discovery, kinds, proposing, sending, writing
+from reconciler.targets.openshift.applying import sending, writing
+from reconciler.targets.openshift.connection import cache, discovery
+from reconciler.targets.openshift.desired import kinds
+from reconciler.targets.openshift.observing import proposing
 
 
 def thing(kind: str, group: str, name: str = "a") -> dict[str, Any]:

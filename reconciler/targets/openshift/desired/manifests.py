@@ -15,7 +15,8 @@ from typing import NamedTuple
 from pydantic import JsonValue
 
 from reconciler import errors, model, ports, strict_yaml
-from reconciler.targets.openshift import checking, document, kinds, masking, naming, rendering
+from reconciler.targets.openshift import document, masking, naming
+from reconciler.targets.openshift.desired import checking, kinds, rendering
 
 ENDINGS = (".yaml", ".yml", ".json")
 MAX_OBJECTS = 5000

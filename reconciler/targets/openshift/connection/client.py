@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from reconciler import errors, redact
-from reconciler.targets.openshift import kubeconfig
+from reconciler.targets.openshift.connection import kubeconfig
 
 Body = dict[str, Any]  # an object of the API; read as data at every use
 

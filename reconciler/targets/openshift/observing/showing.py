@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping
 
 from pydantic import JsonValue
 
-from reconciler.targets.openshift import comparing, masking
-from reconciler.targets.openshift.client import Body
+from reconciler.targets.openshift import masking
+from reconciler.targets.openshift.connection import comparing
+from reconciler.targets.openshift.connection.client import Body
 
 MAX_DIFF_CHARS = 16 << 10
 

@@ -21,8 +21,8 @@ from typing import Literal
 from pydantic import JsonValue
 
 from reconciler import errors, model
-from reconciler.targets.openshift import judged
-from reconciler.targets.openshift.judged import Body
+from reconciler.targets.openshift.judging import judged
+from reconciler.targets.openshift.judging.judged import Body
 
 HOOK = "reconciler/hook"
 PLACES: Mapping[str, int] = {"before": 250, "after": 490}

@@ -17,8 +17,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from reconciler import errors, model, redact
-from reconciler.targets.openshift import adopting, client, comparing, masking, proposing, sending, showing, writing
-from reconciler.targets.openshift.client import Body
+from reconciler.targets.openshift import masking
+from reconciler.targets.openshift.applying import adopting, sending, writing
+from reconciler.targets.openshift.connection import client, comparing
+from reconciler.targets.openshift.connection.client import Body
+from reconciler.targets.openshift.observing import proposing, showing
 
 AT_ONCE = 8
 DRY_RUN = {"dryRun": "All"}

@@ -10,7 +10,8 @@ from typing import NamedTuple
 from pydantic import JsonValue
 
 from reconciler import errors, model, strict_yaml
-from reconciler.targets.openshift import document, hooks, kinds, masking, naming
+from reconciler.targets.openshift import document, masking, naming
+from reconciler.targets.openshift.desired import hooks, kinds
 
 RESERVED = "reconciler/"
 HELM_HOOK = "helm.sh/hook"

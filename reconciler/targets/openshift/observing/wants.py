@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from reconciler import model, ports
-from reconciler.targets.openshift import checking, comparing, document, kinds, manifests, masking, proposing
+from reconciler.targets.openshift import document, masking
+from reconciler.targets.openshift.connection import comparing
+from reconciler.targets.openshift.desired import checking, kinds, manifests
+from reconciler.targets.openshift.observing import proposing
 
 # How long a comparison may rest on what was resolved before. Only keyed digests are kept, and what is sent is resolved anew.
 SECRETS_FOR_S = 30.0

@@ -14,7 +14,8 @@ import json
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from reconciler.targets.openshift import client, judged, kubeconfig
+from reconciler.targets.openshift.connection import client, kubeconfig
+from reconciler.targets.openshift.judging import judged
 
 ACCOUNT = "system:serviceaccount:"
 

@@ -6,8 +6,10 @@ import collections
 from typing import NamedTuple
 
 from reconciler import errors, model
-from reconciler.targets.openshift import cluster, judged, naming, reasons
-from reconciler.targets.openshift.client import Body
+from reconciler.targets.openshift import naming
+from reconciler.targets.openshift.connection import cluster
+from reconciler.targets.openshift.connection.client import Body
+from reconciler.targets.openshift.judging import judged, reasons
 
 MOST = 5  # workloads explained in one look, of those that failed and of the others: their causes are mostly the same
 AGAIN_S = 2.0  # A cause is read again after so long, while the workload itself does not change.

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from reconciler import errors
-from reconciler.targets.openshift import client, comparing, discovery
-from reconciler.targets.openshift.client import Body
+from reconciler.targets.openshift.connection import client, comparing, discovery
+from reconciler.targets.openshift.connection.client import Body
 
 PAGE = 500
 STREAM_S = 290  # then the server ends a watch, and it is resumed

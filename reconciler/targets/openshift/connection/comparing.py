@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from pydantic import JsonValue
 
 from reconciler import model
-from reconciler.targets.openshift.client import Body
+from reconciler.targets.openshift.connection.client import Body
 
 Fields = Mapping[str, Any]  # FieldsV1: nested mappings; {} is a whole value
 Path = tuple[str, ...]  # the keys of FieldsV1 from the root: ("f:spec", "f:replicas")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reconciler.targets.openshift.client import Body
+from reconciler.targets.openshift.connection.client import Body
 
 LAST_APPLIED = "f:kubectl.kubernetes.io/last-applied-configuration"
 KUBECTL = ("kubectl", "oc", "before-first-apply")  # kubectl-client-side-apply, kubectl-edit, kubectl-patch, oc ...

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
 from reconciler import errors
-from reconciler.targets.openshift import cache, client, discovery, kubeconfig
+from reconciler.targets.openshift.connection import cache, client, discovery, kubeconfig
 
 T = TypeVar("T")
 

@@ -13,8 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from reconciler import errors, model
-from reconciler.targets.openshift import adopting, client, hooks, kinds, proposing, sending
-from reconciler.targets.openshift.client import Body
+from reconciler.targets.openshift.applying import adopting, sending
+from reconciler.targets.openshift.connection import client
+from reconciler.targets.openshift.connection.client import Body
+from reconciler.targets.openshift.desired import hooks, kinds
+from reconciler.targets.openshift.observing import proposing
 
 NO_VERSION = "1"  # etcd's first revision: no object has it, so only what is absent can be written with it.
 GONE_WITHIN_S = 2.0  # what a delete waits for an object to be really gone; finalizers may take longer, and are reported

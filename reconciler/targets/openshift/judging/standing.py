@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from reconciler.targets.openshift import judged
-from reconciler.targets.openshift.judged import Body, Judged, Status
+from reconciler.targets.openshift.judging import judged
+from reconciler.targets.openshift.judging.judged import Body, Judged, Status
 
 
 def claim(body: Body, _now: datetime | None) -> Judged:

@@ -18,8 +18,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from reconciler import errors, model
-from reconciler.targets.openshift import hooks, judged, naming
-from reconciler.targets.openshift.judged import Body
+from reconciler.targets.openshift import naming
+from reconciler.targets.openshift.desired import hooks
+from reconciler.targets.openshift.judging import judged
+from reconciler.targets.openshift.judging.judged import Body
 
 DEPENDS_ON = "reconciler/depends-on"  # keys, with commas or spaces between them
 DEPTH = 49  # of edges within a stage: more would reach the next place

@@ -14,8 +14,12 @@ from typing import Any, NamedTuple
 from pydantic import JsonValue
 
 from reconciler import model, redact
-from reconciler.targets.openshift import comparing, hooks, judged, kinds, masking, showing
-from reconciler.targets.openshift.client import Body
+from reconciler.targets.openshift import masking
+from reconciler.targets.openshift.connection import comparing
+from reconciler.targets.openshift.connection.client import Body
+from reconciler.targets.openshift.desired import hooks, kinds
+from reconciler.targets.openshift.judging import judged
+from reconciler.targets.openshift.observing import showing
 
 UNKNOWN = judged.Judged(judged.Status.UNKNOWN)
 MAX_LISTED = 5

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from reconciler import errors, model
-from reconciler.targets.openshift import client, cluster, discovery, judged, seeing
-from reconciler.targets.openshift.client import Body
+from reconciler.targets.openshift.connection import client, cluster, discovery
+from reconciler.targets.openshift.connection.client import Body
+from reconciler.targets.openshift.judging import judged
+from reconciler.targets.openshift.observing import seeing
 
 PAGE = 500
 NAMED = 3

@@ -21,7 +21,8 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from reconciler.targets.openshift import document, judged
+from reconciler.targets.openshift import document
+from reconciler.targets.openshift.judging import judged
 
 MAX_BODY_BYTES = 256 << 10  # of the object, without what says who wrote which field
 STARTS_IN_S = 10.0

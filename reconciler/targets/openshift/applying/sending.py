@@ -14,8 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reconciler import errors, model, ports
-from reconciler.targets.openshift import cache, client, cluster, comparing, masking, proposing
-from reconciler.targets.openshift.client import Body
+from reconciler.targets.openshift import masking
+from reconciler.targets.openshift.connection import cache, client, cluster, comparing
+from reconciler.targets.openshift.connection.client import Body
+from reconciler.targets.openshift.observing import proposing
 
 TRIES = 5  # of one write against objects that move, or a server that throttles
 POLL_S = 0.05

@@ -8,7 +8,9 @@ import pydantic
 
 from reconciler import errors, model, strict_yaml
 from reconciler.targets import probes
-from reconciler.targets.openshift import document, health, manifests, naming
+from reconciler.targets.openshift import document, naming
+from reconciler.targets.openshift.desired import manifests
+from reconciler.targets.openshift.judging import health
 
 _NO_LINES = strict_yaml.Located({}, {})
 

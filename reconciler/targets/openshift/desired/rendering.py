@@ -25,7 +25,8 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from reconciler import errors, model, redact
-from reconciler.targets.openshift import chart, document, kustomization
+from reconciler.targets.openshift import document
+from reconciler.targets.openshift.desired import chart, kustomization
 
 DEADLINE_S = 30.0
 MAX_TEXT_BYTES = 8 << 20

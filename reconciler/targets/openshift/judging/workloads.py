@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from reconciler.targets.openshift import judged
-from reconciler.targets.openshift.judged import Body, Judged
+from reconciler.targets.openshift.judging import judged
+from reconciler.targets.openshift.judging.judged import Body, Judged
 
 GRACE = timedelta(seconds=60)  # A registry that hiccups and a database that is a moment late are no failures.
 DEFAULT_REPLICAS = 1

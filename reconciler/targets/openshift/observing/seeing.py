@@ -8,8 +8,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from reconciler import errors, model
-from reconciler.targets.openshift import cache, client, cluster, comparing, discovery, naming, proposing
-from reconciler.targets.openshift.client import Body
+from reconciler.targets.openshift import naming
+from reconciler.targets.openshift.connection import cache, client, cluster, comparing, discovery
+from reconciler.targets.openshift.connection.client import Body
+from reconciler.targets.openshift.observing import proposing
 
 ASKED_ONE_BY_ONE = 4  # of one kind in one namespace; more are found out by one list of names
 NAMES_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"

@@ -26,8 +26,9 @@ from datetime import datetime
 from typing import NamedTuple
 
 from reconciler import model
-from reconciler.targets.openshift import document, expressions, judged, naming, standing, workloads
-from reconciler.targets.openshift.judged import Body, Judged, Status
+from reconciler.targets.openshift import document, naming
+from reconciler.targets.openshift.judging import expressions, judged, standing, workloads
+from reconciler.targets.openshift.judging.judged import Body, Judged, Status
 
 __all__ = ["LIFTED", "OWN", "STATELESS", "Judged", "Status", "check_rule", "judge", "kind_name"]
 

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from pydantic import JsonValue
 
-from reconciler.targets.openshift import judged, workloads
-from reconciler.targets.openshift.judged import Body, Judged, Status
+from reconciler.targets.openshift.judging import judged, workloads
+from reconciler.targets.openshift.judging.judged import Body, Judged, Status
 
 WAITS_FOR_CONSUMER = "WaitForFirstConsumer"
 _OWNERS = frozenset(

@@ -1,0 +1,1 @@
+"""A write: one stage on the cluster, or a plan tried there without being kept."""

@@ -1,0 +1,1 @@
+"""What Git says a cluster should hold: manifests read, rendered and checked."""
