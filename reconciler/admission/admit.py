@@ -111,6 +111,26 @@ def take_over(repository: ports.Repository, audit: log.Log, pin: Pin, *, clock: 
     return audit.append(again, *others, *ended, evidence=(blob,))
 
 
+def let_converge(audit: log.Log, pin: Pin) -> state.State:
+    """What genesis took over may be written from now on, where the operator says so on a later start. Idempotent.
+
+    Not what a merge has touched meanwhile, which its gates decide about; and not after a reset, which leaves targets as
+    they are until a merge touches them, whatever the command line of the daemon has said since genesis.
+    """
+    known = audit.state
+    if not pin.converge or known.genesis is None or known.reset is not None:
+        return known
+    left = {
+        name: each.cleared.digest
+        for name, each in known.targets.items()
+        if each.taken_over and each.cleared and each.waiting is None and not each.released
+    }
+    if not left:
+        return known
+    parts = (record.TakenOver(revision=known.genesis, targets=part, converge=True) for part in _in_parts(left))
+    return audit.append(*parts)
+
+
 def _in_parts(targets: Mapping[str, model.Digest]) -> tuple[dict[str, model.Digest], ...]:
     """What one record after the other holds; at least one part, which may be empty."""
     names = sorted(targets)

@@ -50,7 +50,10 @@ class Reset(model.Value):
 
 
 class TakenOver(model.Value):
-    """More targets of a genesis or a reset than one record holds; appended together with it."""
+    """More targets of a genesis or a reset than one record holds; appended together with it.
+
+    By itself, with `converge`: the operator said later that those of the genesis may be written.
+    """
 
     type: Literal["taken_over"] = "taken_over"
     revision: model.Oid

@@ -22,6 +22,8 @@ def make_pass(told: config.Configuration, *, within_s: float, converge: bool = F
         made = application.Application(told, converge=converge)
         try:
             made.note_configuration()
+            if converge:
+                warn_after_reset(made)
             before = made.core.audit.state.size
             running = process.Pass(made)
             ended = running.run(within_s=within_s)
@@ -35,6 +37,14 @@ def make_pass(told: config.Configuration, *, within_s: float, converge: bool = F
         printing.say("error: the pass did not come to an end in time\nfix: give it longer with --within")
         return exit_codes.DEADLINE
     return exit_codes.worst(found)
+
+
+def warn_after_reset(made: application.Application) -> None:
+    """`--converge` is about the targets of the genesis; see `admit.let_converge`."""
+    if made.state().reset is not None:
+        printing.say(
+            "warning: --converge: source.genesis was moved, targets stay as they are until a merge touches them"
+        )
 
 
 def _findings(made: application.Application, before: int) -> Iterator[int]:

@@ -13,13 +13,14 @@ from reconciler.cli import exit_codes, logs, options, printing, session
 app = typer.Typer(rich_markup_mode=None)
 
 ConvergeOption = Annotated[
-    bool, typer.Option("--converge", help="Write to targets from genesis on, before a merge touches them.")
+    bool, typer.Option("--converge", help="Write to the targets of the genesis before a merge touches them; recorded.")
 ]
 
 
 @app.command()
 def run(config_file: options.ConfigOption = None, *, converge: ConvergeOption = False) -> int:
     """Run the daemon until SIGTERM or SIGINT. Logs to stderr, as JSON where that is no terminal."""
+    from reconciler.cli import passing
     from reconciler.daemon import application, process
     from reconciler.web import peers, server
 
@@ -29,6 +30,8 @@ def run(config_file: options.ConfigOption = None, *, converge: ConvergeOption = 
     with process.owning(told.state):
         made = application.Application(told, converge=converge)
         try:
+            if converge:
+                passing.warn_after_reset(made)
             daemon = process.Daemon(made)
             serving = server.Server(made, told)
             serving.start()

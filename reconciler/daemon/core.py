@@ -126,6 +126,7 @@ class Core:
                 clock=outside.clock,
                 patience=self.contact.patience,
             )
+            admit.let_converge(self.audit, self.settings.pin)
         except errors.TransientError as exc:
             self.contact.fetches = contact.Fetches(self.contact.fetches.last, exc)
             raise

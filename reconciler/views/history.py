@@ -43,7 +43,8 @@ def _happening(target: str, entry: record.Record) -> Happening | None:
                 return None
             return _row(entry, f"taken over: {event.reason}", revision=event.revision)
         case record.TakenOver():
-            return _row(entry, "taken over", revision=event.revision) if target in event.targets else None
+            text = "taken over; may be written before a merge touches it" if event.converge else "taken over"
+            return _row(entry, text, revision=event.revision) if target in event.targets else None
         case record.Decision():
             if target not in event.targets:
                 return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -76,6 +77,28 @@ def test_a_second_start_takes_nothing_over_again(daemon: Daemon) -> None:
     admit.take_over(daemon.bank.store, daemon.log, daemon.bank.pin, clock=daemon.clock)
     assert daemon.types().count("genesis") == 1
     assert daemon.log.state.tip == daemon.bank.tip
+
+
+def test_what_genesis_took_over_may_be_written_when_the_operator_says_so_later(daemon: Daemon) -> None:
+    bank, pin = daemon.bank, dataclasses.replace(daemon.bank.pin, converge=True)
+    bank.change(LEDGER)
+    daemon.poll()
+    admit.let_converge(daemon.log, bank.pin)
+    assert "taken_over" not in daemon.types()
+    admit.let_converge(daemon.log, pin)
+    targets = daemon.log.state.targets
+    assert [name for name, each in targets.items() if each.taken_over] == ["ledger"]  # a merge waits for its gates
+    assert targets["ledger"].waiting == bank.tip
+    admit.let_converge(daemon.log, pin)
+    assert daemon.types().count("taken_over") == 1
+
+
+def test_after_a_reset_nothing_is_written_until_a_merge_touches_it_whatever_is_said(daemon: Daemon) -> None:
+    bank = daemon.bank
+    moved = dataclasses.replace(bank.pin, genesis=bank.change(LEDGER), reason="CHG2: history mended", converge=True)
+    admit.take_over(bank.store, daemon.log, moved, clock=daemon.clock)
+    admit.let_converge(daemon.log, moved)
+    assert all(target.taken_over for target in daemon.log.state.targets.values())
 
 
 def test_a_merge_is_seen_and_then_accepted_with_its_envelopes_as_evidence(daemon: Daemon) -> None:

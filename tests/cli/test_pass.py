@@ -96,3 +96,15 @@ def test_a_target_that_is_away_is_six(bank: Workspace) -> None:
     assert "hello: rests; could not be looked at\n  " in passed.err
     looked = bank.there("diff", "hello", "-o", "json")
     assert (looked.code, looked.items[0]["contacted"]) == (6, False)
+
+
+def test_converge_holds_on_a_later_pass_too_and_is_on_record(bank: Workspace) -> None:
+    assert bank.there("once").code == 3
+    assert not (bank.machine / "etc/motd").exists()
+    assert bank.there("once", "--converge").code == 0
+    assert (bank.machine / "etc/motd").exists()
+    told = bank.there("history", "hello", "-o", "json").document["items"]
+    assert "taken over; may be written before a merge touches it" in [row["text"] for row in told]
+    (bank.machine / "etc/motd").unlink()
+    assert bank.there("once").code == 0  # Said once, it stays said.
+    assert (bank.machine / "etc/motd").exists()

@@ -39,6 +39,12 @@ class Auditor(books.Books):
                     history.taken_over = not (isinstance(event, record.Genesis) and event.converge)
                     if not history.taken_over:
                         history.passed.add(digest)
+            case record.TakenOver(converge=True) as event:
+                for name, digest in event.targets.items():
+                    laws.only_what_no_merge_has_touched_is_let_go_later(self.history(name), digest)
+                    self.history(name).taken_over = False
+                    self.history(name).passed.add(digest)
+                self.site.counts["converges later"] += 1
             case record.Decision(verdict=model.Verdict.ACCEPT) as event:
                 laws.a_merge_comes_in_only_signed_and_approved(self, event)
                 self.decisions[event.revision] = event

@@ -236,6 +236,12 @@ def a_deployment_has_one_outcome(history: History, event: record.Outcome) -> Non
         raise Broken(f"{event.deployment} ends, and nobody knows what became of its last write")
 
 
+def only_what_no_merge_has_touched_is_let_go_later(history: History, digest: model.Digest) -> None:
+    """The operator's word at a later start is about what genesis took over, as it was taken over."""
+    if not history.taken_over or history.cleared is None or history.cleared.digest != digest:
+        raise Broken(f"{history.name} may be written by the word of an operator, and was not taken over as {digest}")
+
+
 def only_what_was_accepted_and_cleared_is_confirmed(history: History, event: record.Confirmed) -> None:
     """A state that is found true was cleared, or taken over, or is the way back."""
     taken = {history.cleared.digest} if history.cleared and history.taken_over else set()

@@ -232,6 +232,7 @@ class Site:
         self.freezes: dict[model.Oid, tuple[datetime, datetime]] = {}  # by the blob of the policy
         self.accepted: set[model.Oid] = set()  # as the auditor read it
         self.converge = bool(seed % 2)  # whether targets may be written before a merge touches them
+        self.converge_later = seed % 4 == 0  # the operator says so from the second start on
         self.gate_broken = ""
         self.processes: list[Process] = []
         self.started = 0
@@ -306,7 +307,8 @@ class Process:
             concurrency=InTurn(site),
             new_id=lambda: f"{holder}-{ids.getrandbits(32):08x}",
         )
-        pin = dataclasses.replace(site.bank.pin, converge=site.converge)
+        converge = site.converge or (site.converge_later and site.started > 1)
+        pin = dataclasses.replace(site.bank.pin, converge=converge)
         self.core = core.Core(outside, core.Settings(terms=site.bank.terms, pin=pin, poll_s=POLL_S))
         self.core.contact.patience = admit.Patience()
         self.due: dict[str, float] = {"watch": site.time.passed_s}
