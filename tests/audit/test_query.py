@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from support import logs
 
 from reconciler import errors, model
-from reconciler.audit import log, query, record, storage
+from reconciler.audit import log, query, record, storage, verification
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def seqs(engine: sa.Engine, **terms: object) -> list[int]:
         ({"deployment": "d1"}, [3, 4, 5]),
         ({"revision": logs.oid("m1")}, [1, 2]),
         ({"revision": logs.oid("m1^2")}, [1]),
-        ({"revision": logs.REVISION}, [3]),
+        ({"revision": logs.REVISION}, [3, 4, 5]),
         ({"verdict": "ACCEPT"}, [1]),
         ({"verdict": "REJECT"}, [9]),
         ({"verdict": "PASS"}, [2]),
@@ -48,6 +48,10 @@ def seqs(engine: sa.Engine, **terms: object) -> list[int]:
         ({"type": "standing"}, [7]),
         ({"type": "decision", "verdict": "REJECT", "person": "alice", "target": "t"}, [9]),
         ({"type": "decision", "verdict": "PASS"}, []),
+        ({"type": "outcome", "revision": logs.REVISION}, [5]),
+        ({"revision": logs.REVISION, "verdict": "SUCCEEDED", "target": "t"}, [5]),
+        ({"revision": logs.REVISION, "verdict": "FAILED"}, []),
+        ({"revision": logs.oid("m1"), "deployment": "d1"}, []),
         ({"limit": 3}, [0, 1, 2]),
         ({"target": "t", "after": 4, "limit": 2}, [5, 6]),
     ],
@@ -93,6 +97,39 @@ def test_an_index_that_was_edited_adds_nothing_to_an_answer(history: log.Log, en
     assert seqs(engine, person="mallory") == []
     with pytest.raises(errors.ConfigError):
         history.intent("d9")
+
+
+def test_what_became_of_a_deployment_is_found_under_its_revision_and_no_other(
+    process: log.Log, engine: sa.Engine
+) -> None:
+    """In a log of any age: the index holds no more than one record says by itself."""
+    other = logs.intent("d2").model_copy(
+        update={"wanted": model.Version(revision=logs.oid("m2"), digest=model.sha256(b"m2"))}
+    )
+    process.append(
+        logs.intent("d1"), logs.applied("d1"), logs.outcome("d1", model.Closed.FAILED),
+        other, logs.applied("d2"), logs.outcome("d2"),
+    )  # fmt: skip
+    undone = record.Operator(actor="uid:7", verb="rollback", target="t", reason="it failed", deployment="d1")
+    process.append(undone)
+    assert seqs(engine, revision=logs.REVISION) == [0, 1, 2, 6]
+    assert seqs(engine, revision=logs.oid("m2")) == [3, 4, 5]
+    assert not verification.verify(engine, logs.SIGNER.public, logs.ORIGIN).caches
+
+
+def test_an_index_that_gives_a_deployment_to_another_revision_adds_nothing(history: log.Log, engine: sa.Engine) -> None:
+    with storage.Store(engine).writing() as connection:
+        connection.exec_driver_sql("INSERT INTO subject VALUES ('revision', ?, 3)", (logs.oid("m9"),))
+    assert seqs(engine, revision=logs.oid("m9")) == []
+
+
+def test_what_records_are_found_by_is_listed_once_and_by_its_beginning(history: log.Log, engine: sa.Engine) -> None:
+    assert query.values(engine, "target") == ("t", "u")
+    assert query.values(engine, "person") == ("alice", "bob", "forge", "uid:1000")
+    assert query.values(engine, "person", "al") == ("alice",)
+    assert query.values(engine, "person", limit=2) == ("alice", "bob")
+    assert query.values(engine, "revision", logs.oid("m1")[:6]) == (logs.oid("m1"),)
+    assert query.values(engine, "gate", "x") == ()
 
 
 def test_a_record_is_shown_by_its_place_or_its_id(history: log.Log, engine: sa.Engine) -> None:
