@@ -43,20 +43,27 @@ def glass(rules: policy.Policy, done: effect.Effect, case: form.Case) -> Glass:
 
 def beyond(said: statement.Statement, seen: datetime, now: datetime, asked: Glass) -> str:
     """Why this statement is beyond the scope of an emergency; empty where it is not."""
-    rule = asked.rule
-    if rule is None:
+    why, rule = unavailable(asked), asked.rule
+    if why or rule is None:
+        return why
+    if "incident" in rule.requires and not said.incident.strip():
+        return "it names no incident"
+    if not said.change.reason.strip():
+        return "it gives no reason"
+    return _out_of_time(said, seen, now, rule)
+
+
+def unavailable(asked: Glass) -> str:
+    """Why nobody may break the glass here, whatever they say; empty where somebody may."""
+    if asked.rule is None:
         return "the policy in force allows no emergency"
     if asked.guarded:
         return "no emergency ever lets a change of the policies in"
     if asked.recovering:
         return "no emergency lets a recovery merge in: its approvals name what it passes over"
-    if "incident" in rule.requires and not said.incident.strip():
-        return "it names no incident"
-    if not said.change.reason.strip():
-        return "it gives no reason"
-    if asked.spent >= rule.max_per_week:
+    if asked.spent >= asked.rule.max_per_week:
         return f"{asked.spent} emergencies were accepted within a week: the policy allows no more"
-    return _out_of_time(said, seen, now, rule)
+    return ""
 
 
 def _out_of_time(said: statement.Statement, seen: datetime, now: datetime, rule: policy.Emergency) -> str:

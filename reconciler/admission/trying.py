@@ -10,20 +10,25 @@ Cases stand beside the policy, in policies/approval_test.yaml:
         approvals: [bob, grace]
         expect: accept
         rules: [base, prod]
+      - name: one of emergency may break the glass
+        change: {paths: [targets/ledger/resources.yaml], environments: [prod], types: [memory], author: alice}
+        emergencies: [carol]
+        expect: accept
+        waivers: [{gate: opa, by: [carol], expect: granted}]
 
-Signatures, keys and times are not tried here: these are `verify`'s.
+Signatures, keys, incidents and times are not tried here: these are `verify`'s.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import pydantic
 
 from reconciler import documents, errors, model, strict_yaml
-from reconciler.admission import effect, facts, policy, slots
+from reconciler.admission import effect, emergency, facts, policy, slots, waiving
 
 TEST_PATH = "policies/approval_test.yaml"
 
@@ -39,10 +44,23 @@ class Change(documents.Camel):
     merger: str = ""
 
 
+class Waiver(documents.Camel):
+    """People who answer for a finding of this gate."""
+
+    gate: documents.NonEmpty
+    by: tuple[documents.NonEmpty, ...] = ()
+    expect: Literal["granted", "refused"]
+
+
 class Case(documents.Camel):
+    """`emergencies`: who breaks the glass for it; `spent`: how many emergencies were accepted in the week before."""
+
     name: documents.NonEmpty
     change: Change
     approvals: tuple[documents.NonEmpty, ...] = ()
+    emergencies: tuple[documents.NonEmpty, ...] = ()
+    spent: Annotated[int, pydantic.Field(strict=True, ge=0)] = 0
+    waivers: tuple[Waiver, ...] = ()
     expect: Literal["accept", "hold"]
     rules: tuple[documents.NonEmpty, ...] | None = None  # exactly those that apply
     codes: tuple[documents.NonEmpty, ...] = ()  # all of these are among the reasons
@@ -60,6 +78,7 @@ class Asked:
 
     hits: tuple[slots.Hit, ...]
     slots: tuple[slots.Asked, ...]
+    mergers: frozenset[str] = frozenset()
 
     @property
     def rules(self) -> tuple[str, ...]:
@@ -77,13 +96,23 @@ def ask(
     folders = tuple(sorted({folder for path in paths if (folder := effect.folder_of(path))}))
     done = effect.Effect(model.Digest(""), tuple(sorted(paths)), folders, {}, None)
     hits = slots.hits(rules, done, concerns)
-    return Asked(hits, slots.ask(rules, hits, mergers))
+    return Asked(hits, slots.ask(rules, hits, mergers), mergers)
 
 
 def able(rules: policy.Policy, asked: slots.Asked, author: str = "") -> tuple[str, ...]:
     """Who may fill a slot: members with a key that approves, without the author and whom `sod` bars."""
     people = asked.members - asked.barred - {author}
     return tuple(sorted(name for name in people if any("approve" in key.use for key in rules.people[name].keys)))
+
+
+def instead(rules: policy.Policy, paths: tuple[bytes, ...], asked: Asked, *, spent: int = 0) -> Asked | str:
+    """What an emergency asks for in place of these rules; or why nobody may break the glass for these paths."""
+    guarded = any(path.startswith(b"policies/") for path in paths)
+    why = emergency.unavailable(emergency.Glass(rules.emergency, guarded=guarded, spent=spent))
+    if why or rules.emergency is None:
+        return why
+    hits = emergency.stand_in(rules.emergency, asked.hits, tuple(sorted(paths)))
+    return Asked(hits, slots.ask(rules, hits, asked.mergers), asked.mergers)
 
 
 def run(rules: policy.Policy, case: Case) -> model.ValidationResult:
@@ -93,7 +122,7 @@ def run(rules: policy.Policy, case: Case) -> model.ValidationResult:
         return (_reason(case, f"{', '.join(unknown)}: nobody of this name in the policy"),)
     paths = tuple(path.removeprefix("/").encode() for path in change.paths)
     asked = ask(rules, paths, _concerns(change, paths), mergers=frozenset({change.merger} - {""}))
-    reasons = _judge(rules, asked, case)
+    asked, reasons = _judge(rules, paths, asked, case)
     codes = {reason.code for reason in reasons}
     found: list[model.Reason] = []
     if (case.expect == "accept") == bool(reasons):
@@ -103,7 +132,7 @@ def run(rules: policy.Policy, case: Case) -> model.ValidationResult:
         found.append(_reason(case, f"the rules that apply are {', '.join(asked.rules) or 'none'}"))
     if missing := sorted(set(case.codes) - codes):
         found.append(_reason(case, f"not among the reasons: {', '.join(missing)}"))
-    return tuple(found)
+    return (*found, *_waivers(rules, case))
 
 
 def read_cases(blob: bytes, where: str = TEST_PATH) -> tuple[Case, ...]:
@@ -122,7 +151,8 @@ def read_cases(blob: bytes, where: str = TEST_PATH) -> tuple[Case, ...]:
 
 
 def _people(case: Case) -> set[str]:
-    return {*case.approvals, case.change.author, case.change.merger} - {""}
+    answering = (person for waiver in case.waivers for person in waiver.by)
+    return {*case.approvals, *case.emergencies, *answering, case.change.author, case.change.merger} - {""}
 
 
 def _concerns(change: Change, paths: tuple[bytes, ...]) -> dict[bytes, facts.Concern]:
@@ -136,17 +166,44 @@ def _concerns(change: Change, paths: tuple[bytes, ...]) -> dict[bytes, facts.Con
     return dict.fromkeys(sorted(folders), concern)
 
 
-def _judge(rules: policy.Policy, asked: Asked, case: Case) -> model.ValidationResult:
-    """As the judge would, for approvals that are good in every other way."""
-    may = {name for each in asked.slots for name in able(rules, each, case.change.author)}
-    counted = sorted(set(case.approvals) & may)
+def _judge(
+    rules: policy.Policy, paths: tuple[bytes, ...], asked: Asked, case: Case
+) -> tuple[Asked, model.ValidationResult]:
+    """As the judge would, for statements that are good in every other way: the rules that decided, and what is missing."""
+    counted = _who_count(rules, asked, case.approvals, case)
     filled = slots.fill(asked.slots, counted)
     if not filled.missing:
-        return ()
-    own = case.change.author in case.approvals
+        return asked, ()
+    own = case.change.author in {*case.approvals, *case.emergencies}
     excluded = (_reason(case, "approves their own change", "self_approval"),) if own else ()
     nobody = () if counted else (_reason(case, "nobody's approval counts", "no_approval"),)
-    return (*nobody, *filled.missing, *excluded)
+    usual = (*nobody, *filled.missing, *excluded)
+    if not case.emergencies:
+        return asked, usual
+    broken = instead(rules, paths, asked, spent=case.spent)
+    if isinstance(broken, str):
+        return asked, (*usual, _reason(case, broken, "emergency_scope"))
+    breakers = _who_count(rules, broken, case.emergencies, case)
+    missing = slots.fill(broken.slots, counted, breakers).missing
+    return (asked, (*usual, *missing)) if missing else (broken, ())
+
+
+def _waivers(rules: policy.Policy, case: Case) -> Iterator[model.Reason]:
+    mergers = frozenset({case.change.merger} - {""})
+    asked = Asked((), waiving.ask(rules, mergers), mergers)
+    for waiver in case.waivers:
+        why = f"the policy lets nobody answer for a finding of `{waiver.gate}`"
+        if waiving.may_be_waived(rules, waiver.gate):
+            missing = slots.fill(asked.slots, _who_count(rules, asked, waiver.by, case)).missing
+            why = "; ".join(reason.message for reason in missing)
+        if (waiver.expect == "granted") == bool(why):
+            said = why or f"enough of {', '.join(waiver.by)} may answer for it"
+            yield _reason(case, f"expected a waiver of {waiver.gate} to be {waiver.expect}, but {said}")
+
+
+def _who_count(rules: policy.Policy, asked: Asked, said: tuple[str, ...], case: Case) -> list[str]:
+    may = {name for each in asked.slots for name in able(rules, each, case.change.author)}
+    return sorted(set(said) & may)
 
 
 def _reason(case: Case, message: str, code: str = "policy_test") -> model.Reason:

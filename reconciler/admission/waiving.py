@@ -43,6 +43,15 @@ def may_be_waived(rules: policy.Policy, gate: str) -> bool:
     return rules.gates.waive is not None and gate not in NEVER and gate not in rules.gates.critical
 
 
+def ask(rules: policy.Policy, mergers: frozenset[str] = frozenset()) -> tuple[slots.Asked, ...]:
+    """The slots that a waiver needs; none where the policy has no waivers."""
+    if rules.gates.waive is None:
+        return ()
+    return slots.ask(
+        rules, (slots.Hit(policy.Rule(id="waive", paths=("/**",), need=rules.gates.waive.need), ()),), mergers
+    )
+
+
 def waive(results: Sequence[model.GateResult], found: Waivers, rules: policy.Policy) -> tuple[model.GateResult, ...]:
     """The same results, those WAIVED whose every finding somebody answers for. Pure."""
     return tuple(_waive(result, found, rules) for result in results)
@@ -67,7 +76,7 @@ def find(
     if question.binding.effect != decision.effect:
         return Waivers()
     said = ballot.standing(casts, question, "waive")
-    asked = slots.ask(rules, (_hit(rules.gates.waive),), _mergers(decision))
+    asked = ask(rules, _mergers(decision))
     granted: dict[tuple[str, str], model.Waived] = {}
     still_open: dict[tuple[str, str], tuple[slots.Open, ...]] = {}
     for what in sorted({(each.gate, each.rule) for _, each in said}):
@@ -128,10 +137,6 @@ def _question(
         longest=timedelta(seconds=waiving.max_duration) if waiving else timedelta(0),
         earlier=earlier.heads(repository, decision.head, decision.base) if decision.head else (),
     )
-
-
-def _hit(waiving: policy.Waive) -> slots.Hit:
-    return slots.Hit(policy.Rule(id="waive", paths=("/**",), need=waiving.need), ())
 
 
 def _mergers(decision: record.Decision) -> frozenset[str]:

@@ -103,7 +103,7 @@ def _stands_in(found: candidates.Candidate, rules: policy.Policy) -> Iterator[st
         if closed:
             yield f"closed       {closed[0].message}{': even for an emergency' if strict else ': not for an emergency'}"
     asked = ", ".join(str(slot) for slot in rule.review.need)
-    yield f"owes         a review by {asked}, other people, within {timedelta(seconds=rule.review.within)}"
+    yield f"owes         a review by {asked}, other people, within {durations.told(rule.review.within)}"
 
 
 def _scope(found: candidates.Candidate, rules: policy.Policy, person: str, incident: str) -> policy.Emergency:
@@ -141,7 +141,7 @@ def _lifetime(asked: str, rule: policy.Emergency) -> timedelta:
     longest_s = min(rule.max_duration, policy.LONGEST_EMERGENCY_S)
     wanted_s = durations.seconds(asked, "--for") if asked else longest_s
     if wanted_s > longest_s:
-        message = f"the policy allows {timedelta(seconds=longest_s)}"
+        message = f"the policy allows {durations.told(longest_s)}"
         raise errors.ConfigError("emergency_scope", message, where="--for", fix="ask for less")
     return timedelta(seconds=wanted_s)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -10,9 +11,9 @@ import typer
 from pydantic import JsonValue
 
 from reconciler import errors, model
-from reconciler.admission import effect, facts, slots, trying
+from reconciler.admission import effect, facts, slots, trying, waiving
 from reconciler.admission import policy as policies
-from reconciler.cli import clone, exit_codes, options, printing
+from reconciler.cli import clone, durations, exit_codes, options, printing
 from reconciler.cli import policies as linting
 
 app = linting.app
@@ -32,7 +33,7 @@ def explain(
     ref: options.RefOption = "",
     output: options.OutputOption = options.Output.TABLE,
 ) -> int:
-    """Say which rules a change of these paths meets, and whom it needs."""
+    """Say which rules a change of these paths meets and whom it needs; what may serve instead, and what is closed now."""
     raw = tuple(path.removeprefix("/").encode() for path in paths)
     said = _Said(frozenset(environment) or facts.EVERY, frozenset(kind) or facts.EVERY)
     if file is not None:
@@ -43,7 +44,10 @@ def explain(
     if author and author not in rules.people:
         raise errors.ConfigError("usage", f"the policy knows no {author!r}", fix=f"one of {', '.join(rules.people)}")
     asked = trying.ask(rules, raw, concerns)
-    printing.emit(_document(rules, asked, author), output, _show)
+    document = _document(rules, asked, author)
+    document["instead"] = [*_instead(rules, raw, asked, author)]
+    document["waits"] = _waits(rules, concerns, datetime.now(UTC))
+    printing.emit(document, output, _show)
     return exit_codes.FINE
 
 
@@ -110,13 +114,62 @@ def _read(file: Path) -> bytes:
 
 def _document(rules: policies.Policy, asked: trying.Asked, author: str) -> dict[str, JsonValue]:
     hits: list[JsonValue] = [_rule(hit) for hit in asked.hits]
-    needed: list[JsonValue] = []
-    for each in asked.slots:
-        may = trying.able(rules, each, author)
-        needed.append(
-            {"need": str(each.slot), "count": each.slot.count, "may": list(may), "enough": len(may) >= each.slot.count}
-        )
+    needed: list[JsonValue] = [_slot(rules, each, author) for each in asked.slots]
     return {"apiVersion": "reconciler/v1", "kind": "PolicyExplanation", "rules": hits, "slots": needed}
+
+
+def _slot(rules: policies.Policy, asked: slots.Asked, author: str) -> JsonValue:
+    may = trying.able(rules, asked, author)
+    return {
+        "need": str(asked.slot),
+        "count": asked.slot.count,
+        "may": list(may),
+        "enough": len(may) >= asked.slot.count,
+    }
+
+
+def _instead(rules: policies.Policy, paths: tuple[bytes, ...], asked: trying.Asked, author: str) -> Iterator[JsonValue]:
+    """What may serve in place of the usual: of approvals a return or an emergency, of a gate's finding a waiver."""
+    if (rollback := rules.rollback) and not any(path.startswith(b"policies/") for path in paths):
+        within = durations.told(rollback.within)
+        limits = f"targets only, back to a state that was confirmed within {within}"
+        yield _way(rules, "rollback", limits, rollback.need, author)
+    broken, rule = trying.instead(rules, paths, asked), rules.emergency
+    if isinstance(broken, str) or rule is None:
+        yield {"way": "emergency", "refused": broken if isinstance(broken, str) else ""}
+    else:
+        limits = f"for {durations.told(rule.max_duration)} at most, {rule.max_per_week} a week"
+        limits += f", with {' and '.join(rule.requires)}" if rule.requires else ""
+        made: list[JsonValue] = [_slot(rules, each, author) for each in broken.slots]
+        yield {"way": "emergency", "limits": limits, "slots": made}
+        within = durations.told(rule.review.within)
+        yield _way(rules, "review", f"of an emergency, by other people, within {within}", rule.review.need, author)
+    if (waive := rules.gates.waive) is None:
+        yield {"way": "waiver", "refused": "the policy lets nobody answer for a finding of a gate"}
+    else:
+        never = ", ".join(sorted({*waiving.NEVER, *rules.gates.critical}))
+        limits = f"of a finding, for {durations.told(waive.max_duration)} at most; never of {never}"
+        yield _way(rules, "waiver", limits, waive.need, author)
+
+
+def _way(
+    rules: policies.Policy, way: str, limits: str, need: tuple[policies.Slot, ...], author: str
+) -> dict[str, JsonValue]:
+    hit = slots.Hit(policies.Rule(id=way, paths=("/**",), need=need), ())
+    made: list[JsonValue] = [_slot(rules, each, author) for each in slots.ask(rules, (hit,), frozenset())]
+    return {"way": way, "limits": limits, "slots": made}
+
+
+def _waits(rules: policies.Policy, concerns: Mapping[bytes, facts.Concern], now: datetime) -> JsonValue:
+    """Where the environments are known: what is closed now, and whether an emergency gets past it."""
+    names = frozenset(name for each in concerns.values() for name in each.environments or ())
+    found: list[JsonValue] = []
+    for name in sorted(names):
+        if closed := rules.deferred(name, now):
+            strict = rules.deferred(name, now, emergency=True) is not None
+            until = model.print_time(closed[1])
+            found.append({"environment": name, "message": closed[0].message, "until": until, "emergencyWaits": strict})
+    return found
 
 
 def _rule(hit: slots.Hit) -> JsonValue:
@@ -129,8 +182,20 @@ def _show(document: printing.Document) -> None:
     for each in _listed(document, "rules"):
         printing.out(f"rule {each.get('id')}: {printing.text(each.get('need'))} for {printing.text(each.get('paths'))}")
     for each in _listed(document, "slots"):
-        short = "" if each.get("enough") else "  (not enough people)"
-        printing.out(f"needs {each.get('need')}: {printing.text(each.get('may') or _NOBODY)}{short}")
+        printing.out(f"needs {_asked(each)}")
+    for way in _listed(document, "instead"):
+        if refused := way.get("refused"):
+            printing.out(f"{way.get('way')}: {refused}")
+        for each in _listed(way, "slots"):
+            printing.out(f"{way.get('way')} {_asked(each)}; {way.get('limits')}")
+    for each in _listed(document, "waits"):
+        who = "even for an emergency" if each.get("emergencyWaits") else "not for an emergency"
+        printing.out(f"closed: {each.get('message')}: {who}")
+
+
+def _asked(slot: Mapping[str, JsonValue]) -> str:
+    short = "" if slot.get("enough") else "  (not enough people)"
+    return f"{slot.get('need')}: {printing.text(slot.get('may') or _NOBODY)}{short}"
 
 
 def _show_tests(document: printing.Document) -> None:

@@ -73,10 +73,12 @@ def _prove(folder: Path) -> tuple[tuple[str, ...], model.ValidationResult]:
 
 
 def _paths(file: Path) -> tuple[bytes, ...]:
-    """Of the repository around the file, to find patterns that match nothing."""
-    if not clone.is_clone(file.absolute().parent):
+    """Of the repository whose policy this is, to find patterns that match nothing; of a copy that lies deeper in one, none."""
+    place = file.absolute()
+    root = place.parent.parent
+    if place != root / policies.PATH or not (root / ".git").exists() or not clone.is_clone(root):
         return ()
-    with repository.GitRepository(store.find_git_dir(file.absolute().parent)) as objects:
+    with repository.GitRepository(store.find_git_dir(root)) as objects:
         try:
             return tuple(objects.tree(objects.resolve("HEAD")))
         except errors.ConfigError:

@@ -55,8 +55,50 @@ def test_a_file_is_explained_with_what_is_said_of_the_target(folder: Path) -> No
         "rule base: 1 of sre (A2) for targets/ledger/x",
         "rule prod: 2 of sre (A2) for targets/ledger/x",
         "needs 2 of sre (A2): alice, bob, grace, heidi",
+        "rollback 1 of sre (A2): alice, bob, grace, heidi; targets only, back to a state that was confirmed within 14d",
+        "emergency: the policy in force allows no emergency",
+        "waiver: the policy lets nobody answer for a finding of a gate",
     ]
     assert workspace.run("policy", "explain", "x", "--file", file, "--author", "nobody", cwd=folder).code == 2
+
+
+def _with_glass(folder: Path) -> Path:
+    """A policy with emergencies, waivers, and a freeze that began long ago and that an emergency gets past."""
+    spec = estate.emergency_spec()
+    spec["gates"] = {**spec["gates"], "waive": {"need": [estate.need("security", 1)], "maxDuration": "30d"}}
+    frozen = {"from": "2020-01-01T00:00:00Z", "to": "2120-01-01T00:00:00Z", "environments": ["prod"]}
+    spec["freeze"] = [{"id": "century", **frozen, "allow": ["emergency"]}]
+    file = folder / "policies/approval.yaml"
+    file.write_bytes(estate.policy_blob(spec))
+    return file
+
+
+def test_it_says_what_may_serve_instead_and_what_is_closed(folder: Path) -> None:
+    said = ("--file", _with_glass(folder), "--environment", "prod", "--type", "memory", "--author", "bob")
+    told = workspace.run("policy", "explain", "targets/ledger/x", *said, cwd=folder)
+    assert told.code == 0, told.err
+    assert told.out.splitlines()[3:] == [
+        "rollback 1 of sre (A2): alice, grace, heidi; targets only, back to a state that was confirmed within 14d",
+        "emergency 1 of emergency (A2): carol; for 4h at most, 3 a week, with incident",
+        "review 2 of change-board (A2): dan, erin, frank; of an emergency, by other people, within 1d",
+        "waiver 1 of security (A2): carol, erin; of a finding, for 30d at most; never of rollback, schema",
+        "closed: prod is frozen by `century` until 2120-01-01T00:00:00.000Z: not for an emergency",
+    ]
+    guarded = workspace.run("policy", "explain", "policies/x.rego", *said[:2], "-o", "json", cwd=folder)
+    ways = {each["way"]: each for each in guarded.document["instead"]}
+    assert ways["emergency"]["refused"] == "no emergency ever lets a change of the policies in"
+    assert set(ways) == {"emergency", "waiver"}
+
+
+def test_a_copy_of_a_policy_deeper_in_a_repository_is_not_held_against_its_root(tmp_path: Path) -> None:
+    bank = Workspace(tmp_path)
+    copy = bank.clone / "examples/policies/approval.yaml"
+    copy.parent.mkdir(parents=True)
+    copy.write_bytes((bank.clone / "policies/approval.yaml").read_bytes().replace(b'"/**"', b'"/**", "/nowhere/**"'))
+    lint = ("policy", "lint", "--profile", "development", "-o", "json")
+    assert "matches nothing" not in workspace.run(*lint, copy, cwd=bank.clone).out
+    (bank.clone / "policies/approval.yaml").write_bytes(copy.read_bytes())
+    assert "matches nothing" in workspace.run(*lint, cwd=bank.clone).out
 
 
 def test_the_cases_beside_a_policy_are_tried(folder: Path) -> None:
