@@ -16,16 +16,22 @@ from reconciler import errors, model, ports
 from reconciler.admission import ballot, emergency, form, policy, slots, statement, voting
 from reconciler.audit import record, state
 
+_FIX = "one of them, without a part in the change: reconciler review M --push"
+
 
 @dataclass(frozen=True)
 class Reviewed:
-    """`people`: whose reviews count; `missing`: why that is not enough; `faults`: why a statement does not count."""
+    """`people`: whose reviews count; `missing`: why that is not enough; `faults`: why a statement does not count.
+
+    `is_read`: what lies there was read at all; where not, `missing` says why, and no further review will help.
+    """
 
     people: tuple[str, ...]
     statements: tuple[model.Digest, ...]
     missing: model.ValidationResult
     faults: Mapping[model.Digest, model.Reason] = dataclasses.field(default_factory=dict)
     evidence: tuple[bytes, ...] = ()
+    is_read: bool = True
 
 
 def judge(
@@ -65,15 +71,26 @@ def settle(
     repository: ports.Repository, known: state.State, *, terms: form.Terms, now: datetime
 ) -> tuple[tuple[record.Obligation, tuple[bytes, ...]], ...]:
     """The reviews that are complete: what closes each, and its evidence. One that cannot be read stays open."""
-    found = []
-    for owed in known.reviews.values():
+    looked = look(repository, known, terms=terms, now=now)
+    done = ((known.reviews[revision], each) for revision, each in looked.items() if not each.missing)
+    return tuple((closed(owed, each), each.evidence) for owed, each in done)
+
+
+def look(
+    repository: ports.Repository, known: state.State, *, terms: form.Terms, now: datetime
+) -> dict[model.Oid, Reviewed]:
+    """By merge, how far each review that is owed has come; where its statements cannot be read, why they cannot."""
+    found: dict[model.Oid, Reviewed] = {}
+    for revision, owed in known.reviews.items():
         try:
-            reviewed = judge(repository, owed, known, terms=terms, now=now)
-        except (errors.ConfigError, errors.TransientError, errors.PermanentError):
-            continue
-        if not reviewed.missing:
-            found.append((closed(owed, reviewed), reviewed.evidence))
-    return tuple(found)
+            found[revision] = judge(repository, owed, known, terms=terms, now=now)
+        except (errors.ConfigError, errors.TransientError, errors.PermanentError) as exc:
+            found[revision] = unreadable(exc)
+    return found
+
+
+def unreadable(exc: errors.ReconcilerError) -> Reviewed:
+    return Reviewed((), (), (model.Reason.of(exc),), is_read=False)
 
 
 def _need(repository: ports.Repository, owed: record.Obligation, rules: policy.Policy) -> tuple[policy.Slot, ...]:
@@ -109,7 +126,7 @@ def _count(
     return Reviewed(
         people=people,
         statements=tuple(sorted(counted)),
-        missing=slots.fill(asked, people).missing,
+        missing=tuple(each.model_copy(update={"fix": _FIX}) for each in slots.fill(asked, people).missing),
         faults={said.digest: fault for _, said, fault in judged if fault},
         evidence=tuple(cast.content for cast in casts if _digest(cast) in counted),
     )

@@ -256,7 +256,7 @@ _freezes = _table(
     lambda f: [_text(f.get(name)) for name in ("type", "id", "environments", "deferring", "until", "waiting")],
 )
 
-_obligations = _table(
+_obligation_rows = _table(
     ["KIND", "STATE", "REVISION", "TARGET", "ENVIRONMENTS", "INCIDENT", "BY", "NEEDS", "DUE", "REVIEWED BY", "WAITING"],
     lambda o: [
         *(_text(o.get(name)) for name in ("kind", "state")),
@@ -265,6 +265,14 @@ _obligations = _table(
         *(_text(o.get(name)) for name in ("reviewers", "waiting")),
     ],
 )
+
+
+def _obligations(document: printing.Document) -> None:
+    _obligation_rows(document)
+    for each in printing.items(document):
+        for reason in listed(each.get("missing")):
+            printing.out(f"{_short(each.get('revision'))} missing: {printing.reason(reason)}")
+
 
 _history = _table(
     ["SEQ", "AT", "WHAT", "TEXT", "WHO", "REVISION", "DEPLOYMENT", "WHY"],

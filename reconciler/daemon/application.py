@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from reconciler import config, errors, model, ports
-from reconciler.admission import judging, policy, statement
+from reconciler.admission import judging, policy, reviewing, statement
 from reconciler.audit import identity, query, signing, storage, verification
 from reconciler.audit import record as events
 from reconciler.audit import state as folded
@@ -142,6 +142,13 @@ class Application:
         if kept is None or kept[0] != revision:
             kept = self._rules = (revision, policy.read_policy(self.core.repository, revision))
         return kept[1]
+
+    def reviews(self) -> Mapping[model.Oid, reviewing.Reviewed]:
+        known, terms = self.state(), self.core.settings.terms
+        try:
+            return reviewing.look(self.core.repository, known, terms=terms, now=self.clock.now())
+        except errors.AuditError as exc:  # The alarm of the store is recorded by the poll that meets it.
+            return dict.fromkeys(known.reviews, reviewing.unreadable(exc))
 
     def now(self) -> datetime:
         return self.clock.now()

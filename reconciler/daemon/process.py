@@ -53,6 +53,7 @@ class Daemon:
         self._turns = turns.Turns(self._turn)
         self._watch = watching.Watch(self._turns.wake, app.watched_paths)
         self._overdue: set[model.Oid] = set()  # the reviews that were told to be late
+        self._unread: set[model.Oid] = set()  # the reviews that were told to be beyond reading
         app.core.audit.subscribe(self._heard)
         app.wake = self._turns.wake
         app.core.contact.patience = admit.Patience()
@@ -92,12 +93,21 @@ class Daemon:
         return in_s
 
     def _remind(self) -> None:
-        """A review that is late is told once in each life of the daemon; time alone makes it so, and no record."""
+        """A review that is late is told once in each life of the daemon; time alone makes it so, and no record.
+
+        So is one whose statements cannot be read: it would stay open, and changes would wait for it, in silence.
+        """
         now = self._app.clock.now()
         for revision, owed in self._core.audit.state.reviews.items():
             if obligations.is_overdue(owed, now) and revision not in self._overdue:
                 self._overdue.add(revision)
                 logger.error("the review of an emergency is overdue", needs=list(owed.need), **_owed(owed))
+        reviews = self._app.reviews()
+        unread = {revision for revision, found in reviews.items() if not found.is_read}
+        for revision in unread - self._unread:
+            why = [f"{reason.code}: {reason.message}" for reason in reviews[revision].missing]
+            logger.error("the reviews of an emergency cannot be read: it stays open", revision=revision, why=why)
+        self._unread = unread
 
     def _heard(self, entry: record.Record, after: state.State) -> None:
         for name in core.due(entry, after):

@@ -50,7 +50,8 @@ class Approvals:
         names = self._names(head)
         if len(names) > self._limits.envelopes:
             message = f"more than {self._limits.envelopes} approvals lie under {prefix_of(head)}"
-            raise errors.PermanentError("limit", message, where=head)
+            fix = "remove those of strangers, on the server and in the daemon's mirror (docs/how-to/sre.md)"
+            raise errors.PermanentError("limit", message, where=head, fix=fix)
         commits = [names[name] for name in sorted(names)]
         self._read_small(oid for oid in commits if oid not in self._blobs)
         found = (self._envelope(oid) for oid in commits)

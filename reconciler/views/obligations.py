@@ -6,11 +6,12 @@ target went back by itself, so Git says something else; it blocks nobody.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Literal
 
 from reconciler import model
+from reconciler.admission import reviewing
 from reconciler.audit import record, state
 from reconciler.views import document
 
@@ -26,7 +27,8 @@ class Obligation(document.Row):
     incident: str
     reason: str
     people: tuple[str, ...]  # who broke the glass
-    reviewers: tuple[str, ...]  # of one that is closed
+    reviewers: tuple[str, ...]  # whose reviews count
+    missing: tuple[model.Reason, ...] = ()  # what an open review lacks, or why what lies there cannot be read
     need: tuple[str, ...]
     opened: model.Time | None
     due: model.Time | None
@@ -48,13 +50,25 @@ def is_overdue(each: record.Obligation, now: datetime) -> bool:
     return each.due is not None and now >= each.due
 
 
-def obligations(known: state.State, now: datetime, closed: Iterable[record.Record] = ()) -> ObligationList:
-    """`closed`: the records of what was ever owed, where somebody asks for what no longer is, too."""
+def obligations(
+    known: state.State,
+    now: datetime,
+    closed: Iterable[record.Record] = (),
+    reviews: Mapping[model.Oid, reviewing.Reviewed] | None = None,
+) -> ObligationList:
+    """`closed`: the records of what was ever owed, where somebody asks for what no longer is, too; `reviews`: by merge, of
+    what is open, how far each has come.
+    """
     told = [entry.event for entry in closed if isinstance(entry.event, record.Obligation)]
     broken = {each.revision: each.people for each in told if each.change == "opened"}
     past = tuple(_closed(each, broken.get(each.revision, ())) for each in told if each.change == "closed")
     rows = (_row(each, "overdue" if is_overdue(each, now) else "open", _waiting(each, known)) for each in owed(known))
-    return ObligationList(items=(*past, *rows))
+    return ObligationList(items=(*past, *(_reviewed(row, reviews or {}) for row in rows)))
+
+
+def _reviewed(row: Obligation, reviews: Mapping[model.Oid, reviewing.Reviewed]) -> Obligation:
+    found = reviews.get(row.revision) if row.kind == "review" else None
+    return row.model_copy(update={"reviewers": found.people, "missing": found.missing}) if found else row
 
 
 def _closed(each: record.Obligation, broken: tuple[str, ...]) -> Obligation:

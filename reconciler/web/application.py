@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 from pydantic import JsonValue
 
 from reconciler import model
-from reconciler.admission import judging, policy
+from reconciler.admission import judging, policy, reviewing
 from reconciler.audit import record, state
 from reconciler.views import audit, plans, status, targets
 
@@ -51,6 +51,10 @@ class Application(Protocol):
 
         Raises: ConfigError where nothing was accepted yet.
         """
+        ...
+
+    def reviews(self) -> Mapping[model.Oid, reviewing.Reviewed]:
+        """By merge, how far each review that an emergency owes has come. Reads the mirror only, never raises for one of them."""
         ...
 
     def now(self) -> datetime: ...

@@ -137,7 +137,7 @@ def get_obligations(call: Call) -> obligations.ObligationList:
         raise errors.ConfigError("params", "true or false is expected", where="all")
     query = audit.Query(types=frozenset({"obligation"}))
     past = application.records(query) if asked == "true" else ()
-    return obligations.obligations(application.state(), application.now(), past)
+    return obligations.obligations(application.state(), application.now(), past, application.reviews())
 
 
 def run_gates(call: Call) -> gates.GateList:

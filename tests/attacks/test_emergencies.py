@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from support import estate, installation, logs, signing
+from support import estate, installation, logs, objects, signing
 from support.catalogue import ACCEPT, HOLD, LEDGER, PAYMENTS, SANDBOX
 
 from reconciler import model
-from reconciler.admission import admit, statement, withdrawing
+from reconciler.admission import admit, reviewing, statement, withdrawing
 from reconciler.audit import log, record
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -48,6 +48,11 @@ class Bank:
         for envelope in made:
             self.bank.store.add_envelope(self.bank.store.parents(merge)[1], envelope, held=False)
         return made
+
+    def look(self) -> dict[model.Oid, reviewing.Reviewed]:
+        """What `get obligations` says of them."""
+        now = self.clock.now()
+        return reviewing.look(self.bank.store, self.log.state, terms=self.bank.terms, now=now)
 
     def owed(self) -> list[model.Oid]:
         return [*self.log.state.reviews]
@@ -175,6 +180,27 @@ def test_c69_a_review_that_was_taken_back_does_not_count(bank: Bank) -> None:
     bank.say(merge, "frank")
     bank.poll()
     assert bank.owed() == []
+
+
+def test_c69_reviews_that_strangers_bury_stay_open_and_that_is_said(bank: Bank) -> None:
+    """Anybody may push there. The way out: what strangers pushed goes."""
+    merge, other = bank.emergency(LEDGER, "bob"), bank.emergency(PAYMENTS, "bob")
+    bank.poll()
+    bank.say(merge, *BOARD)
+    bank.say(other, "dan")
+    head = bank.bank.store.parents(merge)[1]
+    for n in range(objects.MAX_ENVELOPES):
+        bank.bank.store.add_envelope(head, b"%d" % n, held=False)
+    bank.poll()
+    assert bank.owed() == [merge, other]
+    looked = bank.look()
+    assert (looked[merge].is_read, [reason.code for reason in looked[merge].missing]) == (False, ["limit"])
+    assert (looked[other].is_read, looked[other].people) == (True, ("dan",))
+    assert "reconciler review" in looked[other].missing[0].fix
+    for n in range(objects.MAX_ENVELOPES):
+        bank.bank.store.remove_envelope(head, b"%d" % n)
+    bank.poll()
+    assert bank.owed() == [other]
 
 
 def test_c68_the_fourth_emergency_of_a_week_waits_and_a_later_look_at_the_third_does_not_withdraw_it(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +73,10 @@ def test_an_emergency_goes_in_is_reviewed_and_both_can_be_asked_about(bank: Work
     assert (first.code, "missing      2 of change-board (A2) needed, 1 found" in first.out) == (0, True), first.err
     assert "carol" in first.out
     assert "INC1: payments are down" in first.out
+    assert bank.there("once").code == 0
+    (owed,) = bank.there("get", "obligations", "-o", "json").items
+    assert (owed["reviewers"], [each["code"] for each in owed["missing"]]) == (["bob"], ["threshold"])
+    assert f"{merge[:12]} missing: threshold: 2 of change-board" in bank.there("get", "obligations").out
     listed = bank.here("get", "approvals", merge, "-o", "json").document
     assert listed["missing"] == ["2 of change-board (A2) needed, 1 found"]
     assert [(a["person"], a["counts"]) for a in listed["items"] if a["decision"] == "review"] == [("bob", True)]
@@ -82,6 +88,37 @@ def test_an_emergency_goes_in_is_reviewed_and_both_can_be_asked_about(bank: Work
     assert (closed["state"], closed["people"], closed["reviewers"]) == ("closed", ["carol"], ["bob", "erin"])
     assert bank.there("audit", "query", "--type", "obligation").code == 0
     assert bank.there("audit", "verify").code == 0
+
+
+def test_reviews_that_strangers_bury_are_told_and_the_way_out_of_the_page_leads_out(bank: Workspace) -> None:
+    head = bank.branch("mend", bank.motd("Mended at night."))
+    assert broken(bank, "mend", "carol").code == 0
+    merge = bank.merge("mend", "bob").out.strip()
+    assert bank.there("once").code == 0
+    git(bank.clone, "fetch", "-q", "origin")
+    assert [review(bank, merge, person).code for person in ("bob", "erin")] == [0, 0]
+    prefix = f"refs/approvals/v1/{head[:12]}/"
+    git(bank.server, "pack-refs", "--all")
+    strangers = "".join(f"{merge} {prefix}{n:064x}\n" for n in range(4097))
+    packed = bank.server / "packed-refs"
+    honest = packed.read_text()
+    lines = [*honest.splitlines(keepends=True)[1:], *strangers.splitlines(keepends=True)]
+    packed.write_text(honest.splitlines(keepends=True)[0] + "".join(sorted(lines, key=lambda line: line.split(" ")[1])))
+
+    assert bank.there("once").code == 0
+    (owed,) = bank.there("get", "obligations", "-o", "json").items
+    assert [each["code"] for each in owed["missing"]] == ["limit"]
+    told = bank.there("get", "obligations").out
+    assert "more than 4096 approvals" in told
+    assert "docs/how-to/sre.md" in told
+
+    packed.write_text(honest)
+    page = (Path(__file__).parents[2] / "docs/how-to/sre.md").read_text()
+    (command,) = re.findall(r"^    (git --git-dir STATE/mirror\.git for-each-ref .*)$", page, re.MULTILINE)
+    told = command.replace("STATE/mirror.git", str(bank.daemon / "state/mirror.git")).replace("HEAD12", head[:12])
+    subprocess.run(told, shell=True, check=True)
+    assert bank.there("once").code == 0
+    assert bank.there("get", "obligations", "-o", "json").items == []
 
 
 def test_what_could_not_count_is_not_signed(bank: Workspace) -> None:

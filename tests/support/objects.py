@@ -185,6 +185,11 @@ class ObjectStore:
         for side in (self._remote, self._held) if held else (self._remote,):
             side.setdefault(head[:12], {})[model.sha256(envelope)] = envelope
 
+    def remove_envelope(self, head: model.Oid, envelope: bytes) -> None:
+        """Somebody deleted its ref, on both sides."""
+        for side in (self._remote, self._held):
+            side.get(head[:12], {}).pop(model.sha256(envelope), None)
+
     def damage(self, oid: model.Oid, content: bytes) -> None:
         """From now on these bytes lie where the object lay."""
         kind, _ = self._objects[oid]
