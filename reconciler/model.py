@@ -251,6 +251,7 @@ class Change(Value):
     before: Mapping[str, Desired]
     after: Mapping[str, Desired]
     acknowledged: Mapping[str, frozenset[tuple[str, Key]]] = {}  # target -> (hazard, key) added since it was confirmed
+    owned: Mapping[str, int] = {}  # target -> how many resources are ours, as the log says; missing: nobody knows
 
     def only(self, targets: frozenset[str]) -> Change:
         def cut(side: Mapping[str, Desired]) -> dict[str, Desired]:

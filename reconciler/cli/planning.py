@@ -23,8 +23,8 @@ app.add_typer(gates, name="gates")
 
 _CONTENT_ONLY = model.Reason(
     code="not_contacted",
-    message="no daemon was asked: content differences only",
-    fix="name its configuration with --config",
+    message="no daemon answered: content differences only",
+    fix="name its configuration with --config, and push the head",
 )
 
 

@@ -24,7 +24,7 @@ def run(here: clone.Clone, decision: record.Decision, onto: ports.Repository) ->
     with tempfile.TemporaryDirectory(prefix="reconciler-gates-") as scratch:
         suite = clearing.Suite(_gates(onto, Path(scratch)), clock.Threads(), clock.SystemClock())
         try:
-            results = clearing.preview(decision, onto, confirmed(here), suite)
+            results = clearing.preview(decision, onto, confirmed(here), suite, by_log=False)
         except errors.ConfigError as exc:  # A document that nobody can read.
             unreadable = model.GateResult(outcome=model.Outcome.FAIL, findings=(model.Reason.of(exc),), check="schema")
             results = (unreadable.model_copy(update={"targets": tuple(sorted(decision.targets))}),)

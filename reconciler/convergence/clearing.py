@@ -91,15 +91,18 @@ def clear(revision: model.Oid, repository: ports.Repository, audit: log.Log, sui
 
 
 def preview(
-    decision: record.Decision, repository: ports.Repository, known: state.State, suite: Suite
+    decision: record.Decision, repository: ports.Repository, known: state.State, suite: Suite, *, by_log: bool = True
 ) -> tuple[model.GateResult, ...]:
     """What the gates would say of a merge that is not in history yet, its waivers counted. Records nothing.
+
+    `by_log`: `known` is the fold of the log; a clone has none, and does not know what is owned.
 
     Raises: ConfigError when a document of it cannot be read.
     """
     merge = state.Merge(decision=decision, seq=known.size, at=suite.clock.now())
     sides = read_sides(repository, merge, known)
     change = make_change(sides, known, decision.revision, head=decision.head)
+    change = change if by_log else change.model_copy(update={"owned": {}})
     return _waive(_ask(sides, change, repository, known, suite), decision, repository, known, suite)[0]
 
 
@@ -204,6 +207,7 @@ def make_change(
         before={n: s.confirmed.desired for n, s in sides.items() if s.confirmed},
         after={n: s.merged.desired for n, s in sides.items() if s.merged},
         acknowledged=acknowledged,
+        owned={n: len(known.target(_was(n, s.merged, known)).owned) for n, s in sides.items()},
     )
 
 

@@ -53,6 +53,11 @@ def make_plan(wanted: model.Wanted, look: model.Look, guards: Guards) -> model.P
     )
 
 
+def deletes_allowed(wanted: model.Wanted, owned: int) -> int:
+    """By one deployment of a target with so many resources of ours."""
+    return max(1, min(wanted.max_deletes, owned * wanted.max_delete_percent // 100))
+
+
 def first_stage(plan: model.Plan) -> model.Stage:
     """What the next write is: the first stage, cut to what one intent can name. The rest stands in the next fresh plan."""
     stage = plan.stages[0]
@@ -153,8 +158,7 @@ def _emptying(wanted: model.Wanted, look: model.Look, guards: Guards, deletes: i
 
 def _budget(wanted: model.Wanted, guards: Guards, deletes: int) -> list[model.Reason]:
     """`deletes: {max, maxPercent}` for each deployment: both hold, and one delete is always allowed (targets.md 1.6)."""
-    percent = (len(guards.owned) + guards.deleted) * wanted.max_delete_percent // 100
-    allowed = max(1, min(wanted.max_deletes, percent))
+    allowed = deletes_allowed(wanted, len(guards.owned) + guards.deleted)
     if not deletes or guards.deleted + deletes <= allowed:
         return []
     message = f"{guards.deleted + deletes} deletes in one deployment, {allowed} allowed"

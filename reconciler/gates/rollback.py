@@ -2,11 +2,12 @@
 
 The way back of a target is its last confirmed state (design.md, idea 3). It is of use only while it reads, validates
 with the drivers of today, names secrets and hosts that the policy still allows, and depends on targets that still exist.
-Hazards that only a look at the target shows are the plan's (targets.md 1.6).
+Hazards that only a look at the target shows, those of single resources, are the plan's (targets.md 1.6).
 
 | hazard             | when                                                                   |
 |--------------------|------------------------------------------------------------------------|
 | deletes_target     | `mode: absent` on a target that was confirmed                          |
+| delete_budget      | the same, where that is more than one deployment may delete            |
 | changes_type       | another kind of target under the same name: what was built there stays |
 | changes_connection | another place under the same name: what was built there stays          |
 | no_way_back        | the confirmed state could not be deployed again                        |
@@ -23,6 +24,7 @@ from pydantic import JsonValue
 
 from reconciler import documents, errors, model, ports, strict_yaml
 from reconciler.admission import policy
+from reconciler.convergence import planning
 from reconciler.gates import limits, neighbours, schema, sources
 
 MAX_FINDINGS = 100
@@ -69,6 +71,7 @@ class RollbackGate:
             asked = change.acknowledged.get(name, frozenset())
             for hazard, where, message in (
                 *_hazards(before, after, document),
+                *_over_budget(before, after, document, change.owned.get(name)),
                 *self._no_way_back(change, before, document, rules),
             ):
                 if (hazard, name) not in asked:
@@ -130,7 +133,9 @@ class _Hazard(NamedTuple):
 def _hazards(before: model.Desired, after: model.Desired, document: sources.File) -> Iterator[_Hazard]:
     if after.mode is model.Mode.ABSENT and before.mode is not model.Mode.ABSENT:
         yield _Hazard(
-            "deletes_target", document.place(("spec", "mode")), "everything that this target owns would be deleted"
+            "deletes_target",
+            document.place(("spec", "mode")),
+            "everything that this target owns would be deleted; `reconciler plan` names what single resources need besides",
         )
     if after.kind != before.kind:
         yield _Hazard(
@@ -144,6 +149,23 @@ def _hazards(before: model.Desired, after: model.Desired, document: sources.File
             document.place(("spec", "connection")),
             "it would be another place: what was built at the one before stays behind",
         )
+
+
+def _over_budget(
+    before: model.Desired, after: model.Desired, document: sources.File, owned: int | None
+) -> Iterator[_Hazard]:
+    """The plan would refuse it later, when the merge is done. What is owned may not be known: then it is asked for."""
+    if after.mode is not model.Mode.ABSENT or before.mode is model.Mode.ABSENT:
+        return
+    where = document.place(("spec", "mode"))
+    budgets = [planning.deletes_allowed(side, owned or 0) for side in (before, after)]
+    if owned is None:
+        yield _Hazard(
+            "delete_budget", where, "unless it owns a single resource, more are deleted than `deletes` allows"
+        )
+    elif owned > min(budgets):
+        message = f"{owned} deletes in one deployment, `deletes` allows {min(budgets)}"
+        yield _Hazard("delete_budget", where, message)
 
 
 def _emptied(before: model.Desired, after: model.Desired, document: sources.File) -> Iterator[model.Reason]:

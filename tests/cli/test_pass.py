@@ -14,6 +14,7 @@ metadata: {name: rules}
 spec: {type: memory, environment: dev, connection: {}}
 """
 RESOURCES = "resources:\n  - {kind: rule, namespace: cards, name: one, value: VALUE}\n"
+MORE = "  - {kind: rule, namespace: cards, name: two, value: 2}\n"
 
 
 @pytest.fixture
@@ -96,6 +97,34 @@ def test_a_target_that_is_away_is_six(bank: Workspace) -> None:
     assert "hello: rests; could not be looked at\n  " in passed.err
     looked = bank.there("diff", "hello", "-o", "json")
     assert (looked.code, looked.items[0]["contacted"]) == (6, False)
+
+
+def test_who_takes_a_target_down_learns_at_once_all_that_it_needs(bank: Workspace) -> None:
+    bank.land("two", rules("good") | {"targets/rules/resources.yaml": RESOURCES.replace("VALUE", "1") + MORE})
+    bank.there("once")
+    absent = TARGET.replace("connection: {}", "connection: {}, mode: absent")
+    bank.branch("bare", {"targets/rules/target.yaml": absent})
+    for asked in (bank.here("gates", "run", "bare"), _land_and_pass(bank, "bare")):
+        assert asked.code == 3
+        said = asked.out + asked.err
+        assert "acknowledge: [{hazard: deletes_target, key: rules, reason: ...}]" in said
+        assert "acknowledge: [{hazard: delete_budget, key: rules, reason: ...}]" in said
+    meant = ", ".join(
+        f"{{hazard: {hazard}, key: rules, reason: CHG1}}" for hazard in ("deletes_target", "delete_budget")
+    )
+    bank.branch("meant", {"targets/rules/target.yaml": absent.replace("absent", f"absent, acknowledge: [{meant}]")})
+    assert bank.here("gates", "run", "meant").code == 0
+    assert _land_and_pass(bank, "meant").code == 3  # `hello` still waits for its first merge
+    (row,) = [row for row in bank.there("get", "targets", "-o", "json").items if row["name"] == "rules"]
+    assert (row["sync"], row["standing"]) == ("Synced", None)
+    assert bank.there("once").code == 3
+
+
+def _land_and_pass(bank: Workspace, name: str) -> workspace.Answer:
+    assert bank.approve(name, "bob").code == 0
+    assert bank.merge(name).code == 0
+    workspace.git(bank.clone, "fetch", "-q")
+    return bank.there("once")
 
 
 def test_converge_holds_on_a_later_pass_too_and_is_on_record(bank: Workspace) -> None:

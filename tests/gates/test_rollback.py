@@ -54,6 +54,7 @@ def test_a_first_deployment_has_nowhere_to_go_back_to_and_passes() -> None:
 )
 def test_what_cannot_be_undone_needs_an_acknowledgement(hazard: str, line: int, after: dict[str, bytes]) -> None:
     made, asked = change(gating.target(), after)
+    asked = asked.model_copy(update={"owned": {"app": 1}})
     result = check(made, asked)
     assert told(result) == [f"{hazard} app"]
     assert result.findings[0].where == f"targets/app/target.yaml:{line}"
@@ -64,9 +65,39 @@ def test_what_cannot_be_undone_needs_an_acknowledgement(hazard: str, line: int, 
 
 def test_an_acknowledgement_of_another_target_counts_for_nothing() -> None:
     made, asked = change(gating.target(), gating.target(mode="absent"))
+    asked = asked.model_copy(update={"owned": {"app": 1}})
     other = {"app": frozenset({("deletes_target", model.Key("db"))})}
     gate = rollback.RollbackGate(model.Check(gate="rollback"), made.facilities)
     assert told(gate.check(asked.model_copy(update={"acknowledged": other}), 90)) == ["deletes_target app"]
+
+
+@pytest.mark.parametrize(
+    ("owned", "deletes", "says"),
+    [
+        (0, {}, []),
+        (1, {}, []),
+        (2, {}, ["delete_budget app"]),
+        (None, {}, ["delete_budget app"]),
+        (2, {"deletes": {"max": 5, "maxPercent": 100}}, ["delete_budget app"]),  # What stood before is smaller.
+    ],
+)
+def test_taking_a_target_down_names_the_delete_budget_before_the_merge(
+    owned: int | None, deletes: dict[str, object], says: list[str]
+) -> None:
+    made, asked = change(gating.target(), gating.target(mode="absent", **deletes))
+    asked = asked.model_copy(update={"owned": {} if owned is None else {"app": owned}})
+    result = check(made, asked)
+    assert told(result) == ["deletes_target app", *says]
+    assert [reason.where for reason in result.findings] == ["targets/app/target.yaml:12"] * (1 + len(says))
+    assert told(check(made, asked, "deletes_target")) == says
+    assert told(check(made, asked, "deletes_target", "delete_budget")) == []
+
+
+def test_a_budget_that_stood_before_and_holds_all_of_it_needs_no_acknowledgement() -> None:
+    budget = {"deletes": {"max": 50, "maxPercent": 100}}
+    made, asked = change(gating.target(**budget), gating.target(mode="absent", **budget))
+    asked = asked.model_copy(update={"owned": {"app": 50}})
+    assert told(check(made, asked)) == ["deletes_target app"]
 
 
 def test_new_credentials_are_no_new_place() -> None:
