@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -208,6 +209,17 @@ class Rendering(Protocol):
 
         Raises: ConfigError where the payload cannot be rendered; TransientError where the renderer is away.
         """
+        ...
+
+
+@runtime_checkable
+class Previewing(Protocol):
+    """A driver that can look for an unmerged state without reading what nothing but that state names (design.md 9)."""
+
+    def preview(
+        self, wanted: model.Desired, owned: Mapping[model.Key, str], known: AbstractSet[model.Key], deadline_s: float
+    ) -> model.Look:
+        """As `observe`; of a key outside `known` only the wanted side is shown, as if nothing were there, and nobody is asked."""
         ...
 
 

@@ -64,14 +64,16 @@ class DeploymentTarget:
         return self._driver(config).validate(config)
 
     def plan(self, config: model.Desired) -> model.Plan:
-        """Look and plan without the right to write, by the same two calls as a deployment. Every hazard shows.
+        """Look and plan without the right to write. Every hazard shows.
 
-        Raises: ConfigError(preview) where the connection, a probe or a secret reference is not an accepted one: it could
-        point anywhere.
+        Of a key that is neither accepted nor owned only the wanted side is seen: what is there is nobody's to show yet.
+
+        Raises: ConfigError(preview) where the kind, the connection, a probe or a secret reference is not an accepted one:
+        it could point anywhere.
         """
         known = self._log.state.target(self.name)
-        self._accepted(config, known)
-        look = self._driver(config).observe(config, known.owned, config.deadlines.command_s)
+        accepted = self._accepted(config, known)
+        look = rehearsing.look(self._driver(config), config, accepted, known.owned)
         wanted = admitted.Admitted(config)
         return planning.make_plan(config, look, _guards(wanted, known, self._around.brakes(config, known)))
 
@@ -96,9 +98,8 @@ class DeploymentTarget:
         if config is None:
             wanted = self._aiming.aim(known, deciding.wanted_now(known)).state
             return self._rehearse(wanted, plan, None)
-        declaring, accepted = self._driver(config), self._accepted(config, known)
-        declared = declaring.declared(accepted) if isinstance(declaring, ports.Declaring) else {}
-        return self._rehearse(config, plan, declared.keys() | known.owned.keys())
+        accepted = self._accepted(config, known)
+        return self._rehearse(config, plan, rehearsing.known_keys(self._driver(config), accepted, known.owned))
 
     def _rehearse(
         self, wanted: model.Wanted, plan: model.Plan, known: AbstractSet[model.Key] | None
@@ -117,10 +118,7 @@ class DeploymentTarget:
     def _accepted(self, config: model.Desired, known: state.Target) -> model.Desired:
         """The accepted state of which an unmerged one may use the connection. Raises: ConfigError(preview)."""
         accepted = self._around.read(self.name, known.cleared).state if known.cleared else None
-        if not isinstance(accepted, model.Desired) or (accepted.connection, accepted.probes) != (
-            config.connection,
-            config.probes,
-        ):
+        if not isinstance(accepted, model.Desired) or rehearsing.leads_to(accepted) != rehearsing.leads_to(config):
             message = f"{self.name}: its connection or probes were not accepted; only contents can be compared"
             raise errors.ConfigError("preview", message, fix="merge the connection first")
         driver = self._driver(config)

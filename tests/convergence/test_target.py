@@ -216,6 +216,25 @@ def test_a_preview_contacts_a_target_only_over_its_accepted_connection(lab: Lab,
         process.target().plan(process.desired("t", "h2"))
 
 
+def test_a_preview_shows_nothing_of_what_only_the_head_names(lab: Lab, process: Process) -> None:
+    """Neither what is there nor that it is: the plan of a new key is the same where nothing is."""
+    process.accept("m1", folder("t", {"one": "1"}))
+    process.settle()
+    lab.revisions["h"] = lab.store.make_commit(folder("t", {"one": "1", "theirs": "guess"}), lab.revisions["m1"])
+    theirs, head = model.Key("item/n/theirs"), process.desired("t", "h")
+    absent = process.target().plan(head)
+    lab.worlds["t"].values[theirs] = {"v": "confidential"}
+    plan = process.target().plan(head)
+    assert "confidential" not in plan.model_dump_json()
+    (step,) = plan.steps
+    assert (step.key, step.action, plan.refusals) == (theirs, "create", ())
+    assert [each.key for each in absent.steps] == [theirs]
+    lab.revisions["m2"] = lab.revisions["h"]
+    process.accept("m2", folder("t", {"one": "1", "theirs": "guess"}))
+    process.settle()
+    assert [reason.code for reason in process.target().next_plan().refusals] == ["adoption"]
+
+
 def test_a_standing_is_recorded_when_it_changes_and_not_at_every_turn(lab: Lab, process: Process) -> None:
     process.accept("m1", folder("t", {"one": "1"}))
     process.core.contact.fetches = contact.Fetches()  # The source has not been read yet.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import ClassVar
 
@@ -22,7 +23,7 @@ from reconciler.targets.openshift.applying import rehearsing, sending, writing
 from reconciler.targets.openshift.connection import cache, client, cluster, comparing, discovery, kubeconfig
 from reconciler.targets.openshift.connection.client import Body
 from reconciler.targets.openshift.desired import kinds, manifests, validation
-from reconciler.targets.openshift.observing import proposing, wants
+from reconciler.targets.openshift.observing import proposing, seeing, wants
 
 KIND_WITHIN_S = 15.0
 KIND_POLL_S = 0.2
@@ -59,6 +60,21 @@ class Openshift:
         return manifests.rendered(desired)
 
     def observe(self, wanted: model.Wanted, owned: Mapping[model.Key, str], deadline_s: float) -> model.Look:
+        return self._observe(wanted, owned, deadline_s, None)
+
+    def preview(
+        self, wanted: model.Desired, owned: Mapping[model.Key, str], known: AbstractSet[model.Key], deadline_s: float
+    ) -> model.Look:
+        return self._observe(wanted, owned, deadline_s, known)
+
+    def _observe(
+        self,
+        wanted: model.Wanted,
+        owned: Mapping[model.Key, str],
+        deadline_s: float,
+        known: AbstractSet[model.Key] | None,
+    ) -> model.Look:
+        """`known`: the only keys that may be read; None for all."""
         until = self._clock.monotonic_s() + deadline_s
         terms = self._prepare(wanted)
         on = self._connect(wanted)
@@ -67,22 +83,23 @@ class Openshift:
         absent = self._absent if self._clock.monotonic_s() < self._absent_until else frozenset()
         self._absent_until = 0.0
         rules = looking.Rules(terms, options.health)
-        sight = self._looking.look(on, read, owned, rules, absent)
+        unread = frozenset(() if known is None else read.by_key.keys() - known)
+        sight = self._looking.look(on, read, owned, rules, seeing.Unasked(absent, unread))
         self._absent = frozenset(place for key, place in sight.places.items() if sight.live.get(key, {}) is None)
         left_s = until - self._clock.monotonic_s()
         if left_s <= 0:
             raise errors.TransientError("deadline", f"{wanted.target}: the look took longer than {deadline_s:g} s")
         state, findings = probes.run_probes(wanted.probes, deadline_s=left_s)
-        seen, unread = self._looking.seen, {**sight.errors, **read.impossible}
+        seen, failed = self._looking.seen, {**sight.errors, **read.impossible}
         observations = [each.observation for each in seen.values()]
-        lost = [model.Observation(key=key, wanted={"unread": True}, actual=None) for key in unread if key not in seen]
+        lost = [model.Observation(key=key, wanted={"unread": True}, actual=None) for key in failed if key not in seen]
         return model.Look(
             observations=(*observations, *lost),
             foreign=tuple(self._looking.foreign(on, terms)[:MAX_FOREIGN]),
             fingerprint=looking.fingerprint(observations),
             health=looking.worst([state, *(e.observation.health for e in seen.values() if looking.counts(e))]),
             findings=(*findings, *looking.findings(seen)),
-            errors=unread,
+            errors=failed,
         )
 
     def apply(self, wanted: model.Wanted, stage: model.Stage, permit: model.Permit) -> tuple[model.StepResult, ...]:

@@ -59,12 +59,12 @@ class Looking:
         read: wants.Wants,
         owned: Mapping[model.Key, str],
         rules: Rules,
-        absent: frozenset[cache.Place],
+        unasked: seeing.Unasked,
     ) -> seeing.Sight:
         """See every object that is wanted or recorded; afterwards `seen` holds them. Raises: as `seeing.see`."""
         self._ask_the_doubtful(on)
         self._left = _left_hooks(read.by_key, owned, rules.terms)
-        sight = seeing.see(on, read.by_key, owned.keys() - self._left, absent)
+        sight = seeing.see(on, read.by_key, owned.keys() - self._left, unasked)
         self._own = _own_rights(on, read.by_key, sight)
         self.places, self._keys = sight.places, {place: key for key, place in sight.places.items()}
         self._rules = self._rules if self._rules == rules else rules  # The same object compares at once.
@@ -87,7 +87,7 @@ class Looking:
         if not missing:
             return
         declared = {key: read.by_key[key] for key in missing if key in read.by_key}
-        sight = seeing.see(on, declared, missing, frozenset())
+        sight = seeing.see(on, declared, missing, seeing.Unasked())
         for key, place in sight.places.items():
             self.located(key, place)
         self._rules = self._rules if self._rules == rules else rules  # The same object compares at once.

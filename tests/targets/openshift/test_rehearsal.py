@@ -415,6 +415,27 @@ def test_before_the_merge_a_new_key_is_not_asked_about(estate: kube_turns.Estate
     assert {each.name for each in asked if each.namespace == ns} == {"a"}
 
 
+def test_before_the_merge_nothing_is_read_that_only_the_head_names(
+    estate: kube_turns.Estate, kube_namespace: str
+) -> None:
+    """A branch must not make the daemon read what it alone may read: another object, or another namespace."""
+    ns, other = kube_namespace, estate.plane.make_namespace("other")
+    estate.api.create(config(ns, "theirs", text=CANARY))
+    estate.api.create(config(other, "theirs", text=CANARY))
+    estate.merge("m1", kube_turns.folder([config(ns, text="one")]))
+    estate.settle()
+    wanted = head(estate, config(ns, text="two"), config(ns, "theirs", text="x"), config(other, "theirs", text="x"))
+    target, at = estate.process.target(), estate.plane.mark()
+    plan = target.plan(wanted)
+    said = target.rehearse(plan, wanted)
+    assert CANARY not in plan.model_dump_json()
+    assert plan.refusals == ()  # Whether it is there already is not told either.
+    for space in (ns, other):
+        assert codes(said[model.Key(f"ConfigMap/{space}/theirs")]) == ["not_asked"]
+    asked = estate.plane.requests(at, user=estate.daemon.name)
+    assert not [each for each in asked if each.namespace == other or each.name == "theirs"]
+
+
 def test_before_the_merge_a_new_reference_is_neither_resolved_nor_sent(
     estate: kube_turns.Estate, kube_namespace: str
 ) -> None:

@@ -6,6 +6,7 @@ import functools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from reconciler import errors, model
 from reconciler.targets.openshift import naming
@@ -31,22 +32,26 @@ class Sight:
     unproven: set[model.Key] = field(default_factory=set)
 
 
+class Unasked(NamedTuple):
+    """What a look asks nobody about; both are taken for absent."""
+
+    absent: frozenset[cache.Place] = frozenset()  # found so just before, by a look of our own
+    unread: frozenset[model.Key] = frozenset()  # not to be read: nothing but an unmerged state names them
+
+
 def see(
     on: cluster.Cluster,
     wants: Mapping[model.Key, proposing.Want],
     owned: Iterable[model.Key],
-    absent: frozenset[cache.Place],
+    unasked: Unasked,
 ) -> Sight:
-    """Reads only. `absent`: what was found absent just before, by a look of our own.
-
-    Raises: what concerns no single object.
-    """
-    sight = Sight()
-    keys = [*wants, *(key for key in owned if key not in wants)]
+    """Reads only. Raises: what concerns no single object."""
+    sight = Sight(live=dict.fromkeys(unasked.unread))
+    keys = [key for key in (*wants, *(key for key in owned if key not in wants)) if key not in unasked.unread]
     _locate(on, keys, wants, sight)
     _follow(on, sight, {place.namespace for place in sight.places.values()} - {""})
     _from_cache(on, sight)
-    _ask(on, sight, absent)
+    _ask(on, sight, unasked.absent)
     _note_unproven(wants, sight)
     return sight
 
