@@ -117,7 +117,7 @@ def _lines(answer: ports.Answer) -> list[tuple[str, list[str]]]:
 
 
 def _no_answer(message: str) -> errors.TransientError:
-    return errors.TransientError("verifier_error", message, fix="install gpgv 2.2 or newer; see `reconciler check`")
+    return errors.TransientError("verifier_error", message, fix="install gpgv 2.2 or newer on this machine")
 
 
 def _is_late(said: Sequence[tuple[str, list[str]]], observed: datetime) -> bool:

@@ -44,7 +44,9 @@ class Braking:
     def brakes(self, wanted: model.Wanted, known: state.Target) -> deciding.Brakes:
         now = self._audit.state
         halted = tuple(
-            model.Reason(code=code, message="an integrity alarm stops every write", fix="reconciler verify says more")
+            model.Reason(
+                code=code, message="an integrity alarm stops every write", fix="docs/how-to/halt.md has its step out"
+            )
             for code in now.halted
             if code not in judging.HISTORY
         )

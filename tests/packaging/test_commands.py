@@ -41,6 +41,19 @@ def test_a_command_that_a_page_shows_exists(line: str) -> None:
     assert not hasattr(command, "get_command"), "a group: the page names none of its commands"
 
 
+SOURCES = sorted((ROOT / "reconciler").rglob("*.py"))
+
+
+def test_a_command_that_a_refusal_names_exists() -> None:
+    """Of the sentences in the code: what stands in a `fix` is typed as it stands."""
+    fixes = {text for path in SOURCES for text in re.findall(r"\bfix ?= ?f?\"([^\"]*)\"", path.read_text())}
+    fixes = {text.replace("-C 'reconciler audit log'", "") for text in fixes}  # The comment of a key.
+    named = [found.split() for text in sorted(fixes) for found in re.findall(r"\breconciler ((?:[a-z]+ ?)+)", text)]
+    assert len(named) > 20
+    for words in named:
+        _find(words[:1] if words[0] not in {"get", "audit", "policy", "gates", "target"} else words[:2])
+
+
 def test_the_pages_show_enough_to_be_worth_checking() -> None:
     assert len(LINES) > 25
 
