@@ -33,6 +33,15 @@ def more_files_than_the_policy_allows(_: estate.Estate) -> Offers:
 
 
 @case("C62", REJECT, "limit")
+def a_file_that_is_larger_than_the_policy_allows(_: estate.Estate) -> Offers:
+    bank = estate.Estate(estate.targets(), spec={**estate.policy_spec(), "defaults": {"maxBlob": "4KiB"}})
+    for size in ((4 << 10) + 1, 4 << 10):
+        merge = bank.merge(bank.branch({f"{FOLDER}/x": b"a" * size}))
+        bank.approve(merge, *estate.SRE)
+        yield Offer(bank, merge)
+
+
+@case("C62", REJECT, "limit")
 def more_targets_than_a_record_holds(bank: estate.Estate) -> Offers:
     for count in (700, 7):
         one = estate.target("t0", "dev").items()

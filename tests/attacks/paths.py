@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from support import estate, objects
-from support.catalogue import HOLD, LEDGER, NOBODY, REJECT, SANDBOX, Offer, Offers, Table
+from support.catalogue import HOLD, NOBODY, REJECT, SANDBOX, Offer, Offers, Table
 
 from reconciler import model
 
@@ -22,18 +22,19 @@ def _offers(bank: estate.Estate, files: objects.Files) -> Offers:
         yield Offer(bank, merge)
 
 
-@case("C48", HOLD, "stale_effect", *NOBODY, in_git=False)
-def two_blobs_with_one_name(bank: estate.Estate) -> Offers:
+@case("C48", HOLD, "stale_effect", *NOBODY, in_git=False, over=("targets/ledger/resources.yaml", "README"))
+def two_blobs_with_one_name(bank: estate.Estate, place: str) -> Offers:
     """Git knows a blob by SHA-1; the approvals bind its SHA-256, so another blob of that name is another effect."""
-    merge = bank.change(LEDGER)
+    path = place.encode()
+    merge = bank.change({place: estate.resources(2)})
     store = bank.store
-    oid = store.tree(merge)[b"targets/ledger/resources.yaml"].oid
+    oid = store.tree(merge)[path].oid
     kept = store._sha256[oid]
     store._forget()
     store._sha256[oid] = model.sha256(b"its twin in SHA-1")
     yield Offer(bank, merge)
     store._forget()
-    assert store.tree(merge)[b"targets/ledger/resources.yaml"].sha256 == kept
+    assert store.tree(merge)[path].sha256 == kept
     yield Offer(bank, merge)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from support import estate, signing
+from support import estate, other_keys, signing
 from support.catalogue import HOLD, LEDGER, NOBODY, REJECT, SANDBOX, Offer, Offers, Table, with_people
 
 from reconciler import model
@@ -153,6 +153,18 @@ def a_hardware_key_that_was_not_touched(_: estate.Estate) -> Offers:
     yield Offer(bank, merge)
     bank.approve(merge, "grace")
     yield Offer(bank, merge)
+
+
+@case("C76", HOLD, "no_user_presence", *NOBODY)
+def a_real_hardware_key_that_signs_without_a_touch(_: estate.Estate) -> Offers:
+    """The same key, by the same person: only the flag in what it signs is another."""
+    asleep, touched = (other_keys.Token("bob", touched=each) for each in (False, True))
+    listed = {"id": asleep.key_id, "type": other_keys.TYPE, "public": asleep.public_line.split(" ")[1]}
+    bank = with_people(bob=estate.person("bob", estate.key_document("bob", userPresence=True, **listed)))
+    merge = bank.change(SANDBOX, approvers=[])
+    for token in (asleep, touched):
+        bank.store.add_envelope(bank.store.parents(merge)[1], signing.approve(token, "bob", bank.binding(merge)))
+        yield Offer(bank, merge)
 
 
 @case("C88", REJECT, "sig_key_expired", over=("a leaver", "long ago"))

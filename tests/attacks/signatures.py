@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from support import estate, objects, signing
+from typing import Literal
+
+from support import estate, objects, other_keys, signing
 from support.catalogue import HOLD, LEDGER, NOBODY, REJECT, SANDBOX, Offer, Offers, Table
 
 from reconciler.admission import statement
@@ -42,6 +44,23 @@ def a_date_that_no_clock_shows(bank: estate.Estate, time: int) -> Offers:
     yield _dated(bank, 1 << 40)
 
 
+WEAK = ((1024, "rsa-sha2-512"), (2048, "rsa-sha2-512"), (3072, "ssh-rsa"))
+
+
+@case("C11", REJECT, "weak_alg", over=WEAK)
+def a_commit_signed_with_too_little_rsa(
+    bank: estate.Estate, how: tuple[int, Literal["ssh-rsa", "rsa-sha2-512"]]
+) -> Offers:
+    """The SSH keys; those of OpenPGP stand in a module of their own. A length that is too short, or a digest that is broken."""
+    unsigned = bank.branch(LEDGER, signer="")
+    raw = bank.store.commit(unsigned)
+    head = bank.store.add(b"commit", signing.insert_signature(raw, other_keys.rsa_armored(raw, *how)))
+    for each in (head, bank.branch(LEDGER)):
+        merge = bank.merge(each)
+        bank.approve(merge, *estate.SRE)
+        yield Offer(bank, merge)
+
+
 @case("C13", REJECT, "commit_grammar", over=("gpgsigX", "gpgsig twice", "bytes after the armor"), before_merge=False)
 def bytes_beside_the_signed_ones(bank: estate.Estate, what: str) -> Offers:
     good = bank.merge(bank.branch(LEDGER))
@@ -67,6 +86,16 @@ def a_merge_signed_for_another_purpose(bank: estate.Estate, namespace: str) -> O
     raw = signing.sign_commit(bank.store.commit(unsigned), estate.key("forge"), namespace=namespace)
     yield Offer(bank, bank.store.add(b"commit", raw))
     yield Offer(bank, good)
+
+
+@case("C14", REJECT, "namespace", over=("file", signing.NAMESPACE))
+def a_commit_signed_for_another_purpose(bank: estate.Estate, namespace: str) -> Offers:
+    raw = bank.store.commit(bank.branch(LEDGER, signer=""))
+    head = bank.store.add(b"commit", signing.sign_commit(raw, estate.key("alice"), namespace=namespace))
+    for each in (head, bank.branch(LEDGER)):
+        merge = bank.merge(each)
+        bank.approve(merge, *estate.SRE)
+        yield Offer(bank, merge)
 
 
 @case("C14", HOLD, "namespace", *NOBODY)

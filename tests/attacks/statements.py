@@ -87,6 +87,19 @@ def an_envelope_that_is_none(bank: estate.Estate, envelope: bytes) -> Offers:
     yield from _offers(bank, envelope)
 
 
+TWICE = ("payload", "payloadType", "signatures", "sig")
+
+
+@case("C64", HOLD, "envelope_invalid", *NOBODY, over=TWICE)
+def a_good_envelope_that_says_one_thing_twice(bank: estate.Estate, name: str) -> Offers:
+    """Of two parsers one takes the first and one the last: what was shown to a person is not what counts."""
+    merge = bank.merge(bank.branch(SANDBOX))
+    good = signing.approve(estate.key("bob"), "bob", bank.binding(merge)).decode()
+    at = good.index(f'"{name}":')
+    other = {"payload": '"e30="', "payloadType": '"text/plain"', "signatures": "[]", "sig": '""'}[name]
+    yield from _offers(bank, f'{good[:at]}"{name}":{other},{good[at:]}'.encode())
+
+
 @case("C64", HOLD, "limit", *NOBODY, in_git=False)
 def an_envelope_that_is_too_long(bank: estate.Estate) -> Offers:
     """A mirror passes it over: there it is as if nobody had approved."""
