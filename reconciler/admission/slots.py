@@ -15,6 +15,7 @@ from reconciler.audit import record
 
 HAZARDS = "hazards-"  # of the ids of their rules, which the policy does not name
 _SHOWN_PATHS = 20
+_SHOWN_PEOPLE = 5
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,7 @@ def ask(rules: policy.Policy, found: Sequence[Hit], mergers: frozenset[str]) -> 
     """The union of the slots of these rules, in a fixed order."""
     union: dict[tuple[bool, tuple[str, ...]], Asked] = {}
     for hit in found:
-        duties = rules.defaults.sod if hit.rule.sod is None else hit.rule.sod
-        barred = mergers if "merger" in duties else frozenset()
+        barred = mergers if bars_mergers(rules, (hit,)) else frozenset()
         for slot in hit.rule.need:
             teams = tuple(sorted(set(slot.among)))
             had = union.get((hit.glass, teams))
@@ -105,14 +105,25 @@ def ask(rules: policy.Policy, found: Sequence[Hit], mergers: frozenset[str]) -> 
     return tuple(union[each] for each in sorted(union))
 
 
+def bars_mergers(rules: policy.Policy, found: Sequence[Hit]) -> bool:
+    """Whether one of these rules keeps whoever merges from approving."""
+    return any("merger" in (rules.defaults.sod if hit.rule.sod is None else hit.rule.sod) for hit in found)
+
+
 def _stronger(one: policy.Slot, other: policy.Slot) -> policy.Slot:
     return one.model_copy(update={"count": max(one.count, other.count), "level": max(one.level, other.level)})
 
 
-def fill(asked: tuple[Asked, ...], people: Sequence[str], breakers: Sequence[str] = ()) -> Filled:
+def fill(
+    asked: tuple[Asked, ...],
+    people: Sequence[str],
+    breakers: Sequence[str] = (),
+    excluded: frozenset[str] = frozenset(),
+) -> Filled:
     """Put each of these people, all of whom count, into at most one slot; as many slots as can be filled.
 
-    `breakers`: whose emergency statements count; `people`: whose approvals do.
+    `breakers`: whose emergency statements count; `people`: whose approvals do; `excluded`: whose never could, for what
+    is said of an open slot.
     """
     places = [n for n, each in enumerate(asked) for _ in range(each.slot.count)]
     able = [(each.members - each.barred).intersection(breakers if each.glass else people) for each in asked]
@@ -122,7 +133,7 @@ def fill(asked: tuple[Asked, ...], people: Sequence[str], breakers: Sequence[str
     filled = tuple(
         tuple(sorted(taken[p] for p, n in enumerate(places) if n == at and p in taken)) for at in range(len(asked))
     )
-    return Filled(asked, filled, _missing(asked, filled, able))
+    return Filled(asked, filled, _missing(asked, filled, able, excluded))
 
 
 def _seat(
@@ -140,24 +151,46 @@ def _seat(
 
 
 def _missing(
-    asked: tuple[Asked, ...], filled: tuple[tuple[str, ...], ...], able: Sequence[frozenset[str]]
+    asked: tuple[Asked, ...],
+    filled: tuple[tuple[str, ...], ...],
+    able: Sequence[frozenset[str]],
+    excluded: frozenset[str] = frozenset(),
 ) -> model.ValidationResult:
     """`distinct_persons` where each rule alone could be filled, but only by counting somebody twice."""
     found: list[model.Reason] = []
+    gone = excluded.union(*filled)
     for each, sitting, could in zip(asked, filled, able, strict=True):
         if each.glass and len(sitting) < each.slot.count:
             found.append(_too_few(each, len(sitting)))
         elif len(could) < each.slot.count:
-            found.append(_lack("threshold", f"{each.slot} needed, {len(could)} found", each))
+            message = f"{each.slot} needed, {len(could)} found"
+            found.append(_lack("threshold", message, each, each.slot.count - len(sitting), gone))
         elif len(sitting) < each.slot.count:
-            found.append(_lack("distinct_persons", f"{each.slot} needed beside the other slots, by other people", each))
+            message = f"{each.slot} needed beside the other slots, by other people"
+            found.append(_lack("distinct_persons", message, each, each.slot.count - len(sitting), gone))
     return tuple(found)
 
 
-def _lack(code: str, message: str, asked: Asked) -> model.Reason:
-    return model.Reason(
-        code=code, message=message, fix=f"ask another member of {' or '.join(asked.slot.among)}: reconciler approve"
-    )
+def _lack(code: str, message: str, asked: Asked, missing: int, gone: frozenset[str]) -> model.Reason:
+    """With who is kept from it by having merged, and whether anybody is left at all."""
+    left, barred = asked.members - asked.barred - gone, asked.members & asked.barred
+    teams = " or ".join(asked.slot.among)
+    if barred:
+        message += f"; {_named(barred)} merged it, and whoever merges may not approve (sod)"
+    fix = f"ask another member of {teams}: reconciler approve"
+    if len(left) < missing:
+        fix = f"too few members of {teams} are left to approve it: the policy has to name more"
+        if barred - gone:
+            but = _named(barred - gone)
+            fix = f"nobody is left but {but}: somebody else has to merge it (`recover`, where it is on the branch)"
+    elif barred:
+        fix = f"ask {_named(left)}: reconciler approve"
+    return model.Reason(code=code, message=message, fix=fix)
+
+
+def _named(people: frozenset[str]) -> str:
+    shown, more = sorted(people)[:_SHOWN_PEOPLE], len(people) - _SHOWN_PEOPLE
+    return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
 
 
 def _too_few(asked: Asked, found: int) -> model.Reason:

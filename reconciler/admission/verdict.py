@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from reconciler import model
-from reconciler.admission import codes, effect, form, policy, slots, statement
+from reconciler.admission import codes, effect, form, merger, policy, slots, statement
 from reconciler.audit import record
 
 HISTORY, HALT, REJECT = (
@@ -27,6 +27,7 @@ class Judged:
     binding: statement.Binding | None = None
     effect: effect.Effect | None = None
     open: tuple[slots.Open, ...] = ()
+    mergers: merger.Mergers | None = None  # of a head
     manual: bool = False  # a statement has to acknowledge that the merge was made by hand
     evidence: tuple[bytes, ...] = ()
     owed: record.Obligation | None = None  # what the acceptance opens

@@ -16,6 +16,7 @@ from reconciler.admission import (
     facts,
     form,
     lint,
+    merger,
     merging,
     policy,
     slots,
@@ -147,7 +148,8 @@ def _ask(matter: _Matter) -> _Poll:
         earlier=before,
     )
     counted = ballot.Ballot(reasons=unread) if unread else ballot.count(casts, question)
-    poll = _Poll(question, counted, slots.fill(asked, counted.people), hits, casts)
+    filled = slots.fill(asked, counted.people, excluded=frozenset(excluded))
+    poll = _Poll(question, counted, filled, hits, casts)
     return _break_glass(matter, poll) if counted.emergencies else poll
 
 
@@ -324,7 +326,17 @@ def _conclude(
         binding=poll.question.binding,
         effect=done,
         open=slots.still_open(poll.filled, frozenset(poll.question.excluded)),
+        mergers=_mergers(matter, poll),
         manual=poll.question.manual,
         owed=emergency.owed(judged.decision, rules, poll.question.binding.environments),
         evidence=(*judged.evidence, *used),
     )
+
+
+def _mergers(matter: _Matter, poll: _Poll) -> merger.Mergers | None:
+    """Of a head that nobody merged yet."""
+    if matter.shape.merge is not None:
+        return None
+    breakers = sorted({each.person for each in poll.counted.emergencies}) if poll.broken else ()
+    excluded = frozenset(poll.question.excluded)
+    return merger.find(matter.rules, poll.hits, people=poll.counted.people, breakers=breakers, excluded=excluded)

@@ -90,6 +90,7 @@ def show(document: printing.Document) -> None:
     reading.revisions(document)
     for each in printing.items(document):
         _slots(each)
+        _mergers(each)
         for reason in reading.listed(each.get("reasons")):
             printing.out(f"{printing.short(each.get('revision'))} {printing.reason(reason)}")
         if isinstance(broken := each.get("emergency"), dict):
@@ -109,6 +110,17 @@ def _slots(revision: printing.Document) -> None:
     for slot in reading.listed(revision.get("open")):
         missing, may = printing.text(slot.get("missing")), printing.text(slot.get("may"))
         printing.out(f"{of} missing {missing} of {printing.text(slot.get('slot'))}; may: {may}")
+
+
+def _mergers(revision: printing.Document) -> None:
+    """Said only where it is not everybody's: who is needed to approve may not merge."""
+    who = revision.get("mergers")
+    if not isinstance(who, dict) or not who.get("barred"):
+        return
+    of, barred, may = printing.short(revision.get("revision")), printing.text(who["barred"]), who.get("may")
+    printing.out(f"{of} merge: not by {barred}, without whose approval it would be held (sod)")
+    nobody = "nobody; the policy has to name more people"
+    printing.out(f"{of} may merge: {printing.text(may) if may else nobody}")
 
 
 def _judge(here: clone.Clone, head: str, tip: str, after: str) -> tuple[judging.Judged, ...]:

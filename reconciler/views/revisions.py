@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from reconciler import model
-from reconciler.admission import slots, verdict
+from reconciler.admission import verdict
 from reconciler.audit import record, state
 from reconciler.views import document
 
@@ -47,6 +47,13 @@ class Emergency(document.Row):
     rules: tuple[str, ...]
 
 
+class Mergers(document.Row):
+    """Who may merge a head, and who is needed to approve it and so may not."""
+
+    may: tuple[str, ...]
+    barred: tuple[str, ...]
+
+
 class Revision(document.Row):
     revision: model.Oid | None  # null: the history halts and has no tip
     head: model.Oid | None
@@ -58,6 +65,7 @@ class Revision(document.Row):
     authors: tuple[str, ...]
     rules: tuple[Rule, ...]
     open: tuple[Open, ...] = ()  # of a verdict that was made just now
+    mergers: Mergers | None = None  # of a head that is not merged, where the policy keeps mergers from approving
     emergency: Emergency | None
     targets: tuple[str, ...]
     gates: Gates
@@ -95,8 +103,9 @@ def judged(found: Iterable[record.Decision | verdict.Judged]) -> RevisionList:
     """The same document for verdicts that were made just now and are not recorded: nothing is known of their gates."""
     rows = []
     for each in found:
-        decision, still_open = (each.decision, each.open) if isinstance(each, verdict.Judged) else (each, ())
-        rows.append(_revision(decision, "unknown", decision.decided, still_open))
+        decision = each.decision if isinstance(each, verdict.Judged) else each
+        row = _revision(decision, "unknown", decision.decided)
+        rows.append(row.model_copy(update=_outlook(each)) if isinstance(each, verdict.Judged) else row)
     return RevisionList(items=tuple(rows))
 
 
@@ -111,9 +120,16 @@ def _gates(known: state.State, decision: record.Decision, *, cleared: bool) -> G
     return "blocked" if merge.results else "waiting"
 
 
-def _revision(
-    decision: record.Decision, gates: Gates, at: model.Time | None, still_open: Iterable[slots.Open] = ()
-) -> Revision:
+def _outlook(judged: verdict.Judged) -> dict[str, object]:
+    """Who may still approve it, and who may merge it."""
+    who = judged.mergers
+    return {
+        "open": tuple(Open(slot=each.slot, missing=each.missing, may=each.may) for each in judged.open),
+        "mergers": Mergers(may=who.may, barred=who.barred) if who else None,
+    }
+
+
+def _revision(decision: record.Decision, gates: Gates, at: model.Time | None) -> Revision:
     return Revision(
         revision=decision.revision or None,
         head=decision.head,
@@ -124,7 +140,6 @@ def _revision(
         merged_by=decision.merge_signature.principal if decision.merge_signature else "",
         authors=decision.duties.authors,
         rules=tuple(Rule(id=r.id, need=r.need, got=r.got) for r in decision.rules),
-        open=tuple(Open(slot=each.slot, missing=each.missing, may=each.may) for each in still_open),
         emergency=Emergency(**dict(decision.emergency)) if decision.emergency else None,
         targets=tuple(sorted(decision.targets)),
         gates=gates,
