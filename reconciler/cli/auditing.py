@@ -23,7 +23,7 @@ def query(  # noqa: PLR0913 - one option for each way to ask
     *,
     target: Annotated[str, typer.Option("--target")] = "",
     deployment: Annotated[str, typer.Option("--deployment")] = "",
-    revision: Annotated[str, typer.Option("--revision", "--commit", help="A full object id.")] = "",
+    revision: Annotated[str, typer.Option("--revision", "--commit", help="Its object id, or how that begins.")] = "",
     person: Annotated[
         str, typer.Option("--person", help="Author, approver, merger; an operator as shown: 'root (uid 0)'.")
     ] = "",
@@ -139,16 +139,22 @@ def _report(document: printing.Document) -> None:
 def _records(document: printing.Document) -> None:
     rows = []
     for entry in printing.items(document):
-        event = entry.get("event")
-        said = event if isinstance(event, dict) else {}
+        said = _object(entry.get("event"))
+        version = _object(said.get("wanted") or said.get("version") or said.get("pin"))
         about = [said.get(name) or None for name in ("verb", "target", "deployment", "verdict", "closed", "code")]
         if "passed" in said:
             about.append("gates passed" if said["passed"] else "gates did not pass")
         rows.append([
             printing.text(entry.get("seq")), printing.text(entry.get("at")), printing.text(said.get("type")),
-            printing.short(said.get("revision") or said.get("subject")),
+            printing.short(said.get("revision") or said.get("subject") or version.get("revision")),
             " ".join(printing.text(value) for value in about if value is not None), printing.text(entry.get("actor")),
         ])  # fmt: skip
     printing.grid(["SEQ", "AT", "TYPE", "REVISION", "ABOUT", "ACTOR"], rows)
+    if not rows:
+        printing.say("no record is about all of these")
     if document.get("next") is not None:
         printing.say(f"more: --after {document['next']}")
+
+
+def _object(value: JsonValue) -> dict[str, JsonValue]:
+    return value if isinstance(value, dict) else {}

@@ -158,14 +158,14 @@ def _document(made: plans.PlanList | gate_views.GateList) -> dict[str, JsonValue
 def _markdown(document: printing.Document) -> None:
     """For a comment on a request."""
     for each in printing.items(document):
-        steps = reading.listed(each.get("steps"))
+        steps = printing.listed(each.get("steps"))
         printing.out(f"### {printing.text(each.get('target'))}\n")
-        for reason in (*reading.listed(each.get("refusals")), *reading.listed(each.get("reasons"))):
+        for reason in (*printing.listed(each.get("refusals")), *printing.listed(each.get("reasons"))):
             printing.out(f"- {printing.reason(reason)}")
         for step in steps:
             said = f": dry run {printing.text(step.get('dryRun'))}" if step.get("dryRun") else ""
             printing.out(f"- `{printing.text(step.get('action'))}` `{printing.text(step.get('key'))}`{said}")
-            for reason in reading.listed(step.get("dryRunReasons")):
+            for reason in printing.listed(step.get("dryRunReasons")):
                 printing.out(f"  - {printing.reason(reason)}")
         shown = "\n".join(str(step.get("diff") or "") for step in steps).strip() or str(each.get("content") or "")
         if shown:

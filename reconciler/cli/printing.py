@@ -43,8 +43,12 @@ def emit(document: Document, output: options.Output, table: Callable[[Document],
 
 
 def items(document: Document) -> list[dict[str, JsonValue]]:
-    found = document.get("items")
-    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+    return listed(document.get("items"))
+
+
+def listed(value: JsonValue) -> list[dict[str, JsonValue]]:
+    """The objects of a list; none where there is no list."""
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
 def fields(document: Document) -> None:
@@ -60,10 +64,10 @@ def grid(header: Sequence[str] | None, rows: Rows) -> None:
     drawn = table.Table(
         box=None, show_header=header is not None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0)
     )
-    listed = [[_line(cell) for cell in row] for row in rows]
-    for n in range(len(header or (listed[0] if listed else ()))):
+    lines = [[_line(cell) for cell in row] for row in rows]
+    for n in range(len(header or (lines[0] if lines else ()))):
         drawn.add_column(header[n] if header else "", overflow="fold")
-    for row in listed:
+    for row in lines:
         drawn.add_row(*row)
     wide = None if sys.stdout.isatty() else 1000
     console.Console(
@@ -99,8 +103,7 @@ def reason(value: Mapping[str, JsonValue]) -> str:
 
 
 def reasons(value: JsonValue) -> str:
-    listed = [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
-    return " | ".join(reason(each) for each in listed) or "-"
+    return " | ".join(reason(each) for each in listed(value)) or "-"
 
 
 def _line(cell: str) -> str:

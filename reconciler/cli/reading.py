@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reconciler.cli import exit_codes, options, printing
+from reconciler.cli import exit_codes, options, printing, telling
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -58,7 +57,9 @@ def get_deployments(
 
 @get.command("gates")
 def get_gates(
-    revision: Annotated[str, typer.Option("--revision", help="Of this merge only.")] = "",
+    revision: Annotated[
+        str, typer.Option("--revision", help="Of this merge only: its object id, or how that begins.")
+    ] = "",
     config_file: options.ConfigOption = None,
     output: options.OutputOption = options.Output.TABLE,
 ) -> int:
@@ -130,7 +131,7 @@ def history(
     target: Target, config_file: options.ConfigOption = None, output: options.OutputOption = options.Output.TABLE
 ) -> int:
     """Everything that happened to a target, oldest first."""
-    printing.emit(_ask(config_file, f"/targets/{target}/history"), output, _history)
+    printing.emit(_ask(config_file, f"/targets/{target}/history"), output, telling.history)
     return exit_codes.FINE
 
 
@@ -145,7 +146,7 @@ def trace(
     output: options.OutputOption = options.Output.TABLE,
 ) -> int:
     """From a resource of a target to its deployment, its merge, who approved that, and what the gates said."""
-    printing.emit(_ask(config_file, f"/targets/{target}/trace", key=key, field=field), output, _trace)
+    printing.emit(_ask(config_file, f"/targets/{target}/trace", key=key, field=field), output, telling.trace)
     return exit_codes.FINE
 
 
@@ -160,6 +161,7 @@ def _table(header: list[str], row: Callable[[dict[str, JsonValue]], list[str]]) 
 
 
 _text, _short = printing.text, printing.short
+listed = printing.listed
 
 _where = _table(
     ["NAME", "TYPE", "ENV", "SYNC", "HEALTH", "STANDING", "GIT", "CONFIRMED", "DRIFT"],
@@ -176,7 +178,7 @@ def _targets(document: printing.Document) -> None:
     """A table for 80 columns, then every reason on a line of its own."""
     _where(document)
     for each in printing.items(document):
-        for reason in listed(each.get("reasons")):
+        for reason in printing.listed(each.get("reasons")):
             printing.out(f"{_text(each.get('name'))}: {printing.reason(reason)}")
         until, said = each.get("until"), str(each.get("reasons"))
         if until and str(until) not in said:
@@ -190,7 +192,7 @@ revisions = _table(
         _text(r.get("verdict")),
         _text(r.get("codes")),
         _text(r.get("authors")),
-        _text([a["person"] for a in listed(r.get("approvals")) if a.get("counts")]),
+        _text([a["person"] for a in printing.listed(r.get("approvals")) if a.get("counts")]),
         _text(r.get("targets")),
         _text(r.get("gates")),
     ],
@@ -224,7 +226,7 @@ def gates(document: printing.Document) -> None:
 
 def _waivers(document: printing.Document) -> None:
     for each in printing.items(document):
-        for waived in listed(each.get("waived")):
+        for waived in printing.listed(each.get("waived")):
             printing.out(
                 f"{_short(each.get('revision'))} {_text(each.get('check'))}: {_text(waived.get('rule'))} waived by "
                 f"{_text(waived.get('people'))} until {_text(waived.get('until'))}: {_text(waived.get('reasons'))}"
@@ -241,7 +243,7 @@ def gates_run(document: printing.Document) -> None:
         ),
     )
     for each in printing.items(document):
-        for finding in listed(each.get("findings")):
+        for finding in printing.listed(each.get("findings")):
             printing.out(f"{_text(each.get('check'))}: {printing.reason(finding)}")
     _waivers(document)
 
@@ -270,29 +272,14 @@ _obligation_rows = _table(
 def _obligations(document: printing.Document) -> None:
     _obligation_rows(document)
     for each in printing.items(document):
-        for reason in listed(each.get("missing")):
+        for reason in printing.listed(each.get("missing")):
             printing.out(f"{_short(each.get('revision'))} missing: {printing.reason(reason)}")
-
-
-_history = _table(
-    ["SEQ", "AT", "WHAT", "TEXT", "WHO", "REVISION", "DEPLOYMENT", "WHY"],
-    lambda h: [
-        *(_text(h.get(name)) for name in ("seq", "at", "what", "text", "who")),
-        _short(h.get("revision")),
-        _text(h.get("deployment")),
-        printing.reasons(h.get("reasons")),
-    ],
-)
-
-
-def listed(value: JsonValue) -> list[dict[str, JsonValue]]:
-    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
 def plans(document: printing.Document) -> None:
     """What would be written, step by step, with what it would change."""
     for plan in printing.items(document):
-        steps = listed(plan.get("steps"))
+        steps = printing.listed(plan.get("steps"))
         state = (
             "nothing to write"
             if plan.get("empty")
@@ -307,11 +294,11 @@ def plans(document: printing.Document) -> None:
             _indented(step.get("impact"))
             if step.get("dryRun"):
                 printing.out(f"    dry run: {_text(step.get('dryRun'))}")
-            for reason in listed(step.get("dryRunReasons")):
+            for reason in printing.listed(step.get("dryRunReasons")):
                 printing.out(f"      {printing.reason(reason)}")
             _indented(step.get("diff"))
         for name in ("refusals", "reasons"):
-            for reason in listed(plan.get(name)):
+            for reason in printing.listed(plan.get(name)):
                 printing.out(f"  {'refused' if name == 'refusals' else 'note'}: {printing.reason(reason)}")
         if not steps:
             _indented(plan.get("content"))
@@ -326,10 +313,10 @@ def of_plans(document: printing.Document, *, differs: bool) -> int:
     for plan in printing.items(document):
         if not plan.get("contacted"):
             codes.append(exit_codes.UNREACHABLE if differs and not plan.get("content") else exit_codes.FINE)
-        if any(reason.get("code") in _UNREADABLE for reason in listed(plan.get("reasons"))):
+        if any(reason.get("code") in _UNREADABLE for reason in printing.listed(plan.get("reasons"))):
             codes.append(exit_codes.GATE)
-        refused = any(step.get("dryRun") == "refused" for step in listed(plan.get("steps")))
-        if refused or listed(plan.get("refusals")):
+        refused = any(step.get("dryRun") == "refused" for step in printing.listed(plan.get("steps")))
+        if refused or printing.listed(plan.get("refusals")):
             codes.append(exit_codes.DEFERRED)
         if differs and (plan.get("content") or (plan.get("contacted") and not plan.get("empty"))):
             codes.append(exit_codes.DIFFERS)
@@ -339,34 +326,3 @@ def of_plans(document: printing.Document, *, differs: bool) -> int:
 def _indented(value: JsonValue) -> None:
     for line in str(value or "").splitlines():
         printing.out(f"    {line}")
-
-
-def _trace(document: printing.Document) -> None:
-    deployment = document.get("deployment")
-    printing.out(
-        f"{_text(document.get('key'))} on {_text(document.get('target'))}: {'ours' if document.get('owned') else 'not ours'}"
-    )
-    if document.get("field"):
-        value, field = document.get("value"), _text(document.get("field"))
-        found = (
-            f"is {json.dumps(value)}, which came with:" if value is not None else "is declared by nobody; the resource:"
-        )
-        printing.out(f"  {field} {found}")
-    if isinstance(deployment, dict):
-        outcome = _text(deployment.get("outcome") or "open")
-        printing.out(
-            f"  {_text(document.get('action'))} by deployment {_text(deployment.get('id'))}: {outcome} at {_text(deployment.get('ended'))}"
-        )
-    for merge in listed(document.get("merges")) if document.get("owned") or deployment else ():
-        printing.out(
-            f"  merge {_text(merge.get('revision'))} of {_text(merge.get('head'))}: {_text(merge.get('verdict'))}"
-        )
-        printing.out(f"    written by {_text(merge.get('authors'))}, merged by {_text(merge.get('mergedBy'))}")
-        for approval in listed(merge.get("approvals")):
-            counts = "approved" if approval.get("counts") else "does not count"
-            printing.out(
-                f"    {counts}: {_text(approval.get('person'))} ({_text(approval.get('level'))}, key {_text(approval.get('keyId'))})"
-            )
-    for gate in listed(document.get("gates")) if document.get("owned") or deployment else ():
-        printing.out(f"  gate {_text(gate.get('check'))}: {_text(gate.get('outcome'))}")
-    printing.out(f"  records {_text(document.get('records'))}")

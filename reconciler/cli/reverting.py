@@ -95,8 +95,15 @@ def _deployment(deployment: str, config_file: Path | None) -> tuple[Row, tuple[R
     """The one that is named, and the changes of the same target after it."""
     with session.asking(session.configuration(config_file)) as ask:
         listed = printing.items(ask("GET", "/deployments", {}, None))
+        target = next((str(each.get("target")) for each in listed if each.get("id") == deployment), "")
+        now = ask("GET", f"/targets/{target}/history", None, None).get("renamedTo") if target else ""
+    if now:
+        fix = "git revert -m 1 takes a whole merge back, the rename first"
+        raise _impossible(deployment, f"its target {target} is called {now} now", fix)
     for at, each in enumerate(listed):
         if each.get("id") == deployment:
             after = [row for row in listed[at + 1 :] if row.get("target") == each.get("target")]
             return each, tuple(row for row in after if row.get("cause") == model.Cause.CHANGE)
-    raise errors.ConfigError("no_deployment", "it is not in the log", where=deployment, fix="see: get deployments")
+    raise errors.ConfigError(
+        "no_deployment", "it is not in the log", where=deployment, fix="see: reconciler get deployments"
+    )

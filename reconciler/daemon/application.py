@@ -159,6 +159,9 @@ class Application:
     def read(self, seq: int) -> events.Record:
         return query.show(self.engine, seq)
 
+    def values(self, kind: str, beginning: str = "", limit: int = -1) -> Sequence[str]:
+        return query.values(self.engine, kind, beginning, limit=limit)
+
     def declared(self, target: str, version: model.Version, key: model.Key) -> JsonValue:
         state = self.core.read(target, version).state if version.revision else None
         if not isinstance(state, model.Desired):
@@ -217,6 +220,10 @@ class Application:
         self, deployment: str, *, actor: str, reason: str, acknowledged: tuple[tuple[str, model.Key], ...]
     ) -> model.Version:
         target = self.core.audit.intent(deployment).target
+        if target not in self.state().targets:
+            fix = "git revert -m 1 takes a whole merge back"
+            said = f"{deployment} is a deployment of {target}: no target has that name any more"
+            raise errors.ConfigError("not_pinnable", said, where=deployment, fix=fix)
         self.core.audit.lease("watch")
         fresh = self.core.fresh_target(target)
         back = fresh.pin(deployment, actor=actor, reason=reason, acknowledged=acknowledged)

@@ -1,4 +1,4 @@
-"""`history TARGET`: everything that happened to one target, one line each, oldest first."""
+"""`history TARGET`: everything that happened to one target, under every name that it had, one line each, oldest first."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal, assert_never
 
 from reconciler import model
 from reconciler.audit import record
-from reconciler.views import document, targets
+from reconciler.views import document, lineage, targets
 
 _KEYS_NAMED = 3
 
@@ -15,6 +15,7 @@ _KEYS_NAMED = 3
 class Happening(document.Row):
     seq: int
     at: model.Time
+    target: str  # its name then
     what: str  # the type of the record
     text: str
     who: str
@@ -26,16 +27,29 @@ class Happening(document.Row):
 class History(document.Document):
     kind: Literal["History"] = "History"
     target: str
+    formerly: tuple[lineage.Former, ...] = ()  # the names that it had, newest first
+    renamed_to: str = ""  # what it is called now, where no target has this name any more
     items: tuple[Happening, ...]
 
 
-def history(target: str, records: Iterable[record.Record]) -> History:
-    """`records`: any, oldest first; those that do not concern the target are passed over."""
-    rows = (_happening(target, entry) for entry in records)
-    return History(target=target, items=tuple(row for row in rows if row))
+def history(
+    target: str,
+    told: Iterable[lineage.Told],
+    *,
+    formerly: tuple[lineage.Former, ...] = (),
+    renamed_to: str = "",
+) -> History:
+    """`told`: any records, oldest first; those that do not concern the target, by the name beside them, are passed over."""
+    rows = (_happening(name, entry) for name, entry in told)
+    return History(target=target, formerly=formerly, renamed_to=renamed_to, items=tuple(row for row in rows if row))
 
 
 def _happening(target: str, entry: record.Record) -> Happening | None:
+    row = _concerning(target, entry)
+    return row.model_copy(update={"target": target}) if row else None
+
+
+def _concerning(target: str, entry: record.Record) -> Happening | None:
     event = entry.event
     match event:
         case record.Genesis() | record.Reset():
@@ -76,6 +90,9 @@ def _clearance(target: str, entry: record.Record, event: record.Clearance) -> Ha
     if not any(target in result.targets for result in event.results):
         return None
     text = "gates passed" if event.passed else "gates did not pass"
+    if target in event.renamed:
+        text += f"; it was {event.renamed[target]} until here"
+    text += "".join(f"; it is {new} from here on" for new, old in event.renamed.items() if old == target)
     said = tuple(
         model.Reason(code=f.code, message=f"{result.check}: {f.message}", where=f.where, fix=f.fix)
         for result in event.results
@@ -125,6 +142,7 @@ def _row(
     return Happening(
         seq=entry.seq,
         at=entry.at,
+        target="",
         what=entry.event.type,
         text=text,
         who=who or (entry.actor if entry.actor != "daemon" else ""),

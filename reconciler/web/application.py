@@ -67,6 +67,10 @@ class Application(Protocol):
         """Raises: ConfigError(no_record)."""
         ...
 
+    def values(self, kind: str, beginning: str = "", limit: int = -1) -> Sequence[str]:
+        """By what records are found, of one kind of `audit.subject.KINDS`: the names that begin so, sorted."""
+        ...
+
     def declared(self, target: str, version: model.Version, key: model.Key) -> JsonValue:
         """What this state of the target declares for a resource, secrets as references; None: nothing. Reads content only.
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Literal, TypeVar
 
 import pydantic
 from pydantic import JsonValue
 
 from reconciler import documents, errors, model
-from reconciler.audit import state
+from reconciler.audit import record, state
 from reconciler.views import (
     audit,
     deployments,
@@ -20,6 +21,7 @@ from reconciler.views import (
     freezes,
     gates,
     history,
+    lineage,
     obligations,
     plans,
     revisions,
@@ -27,6 +29,7 @@ from reconciler.views import (
     targets,
     trace,
 )
+from reconciler.web import named
 from reconciler.web.application import Actor, Application, Verb
 
 PAGE = 500
@@ -93,19 +96,30 @@ def get_diff(call: Call) -> plans.PlanList:
 
 
 def get_history(call: Call) -> history.History:
-    target = call.named["target"]
-    written = call.application.records(audit.Query(target=target))
-    if not written:
-        _target(call)  # One that was dropped or renamed has a history all the same.
-    return history.history(target, written)
+    """One that was dropped or renamed has a history all the same."""
+    application, name = call.application, call.named["target"]
+    known = name in application.state().targets
+    away = None if known else lineage.given_away(name, _clearances(call))
+    lives = tuple(lineage.lives(name, _clearances(call), away))
+    if away is not None:  # The merge that renamed it, and all that is told under this name after it.
+        lives = (lives[0]._replace(before=None), *lives[1:])
+    told = lineage.told(lives, lambda life: application.records(audit.Query(target=life.name, after=life.after)))
+    if not told:
+        _target(call)
+    renamed_to = lineage.goes_on_as(away, _clearances(call)) if away else ""
+    return history.history(name, told, formerly=lineage.former(lives[1:]), renamed_to=renamed_to)
 
 
 def get_trace(call: Call) -> trace.Trace:
-    target = _target(call)
-    key, path = model.Key(_param(call, "key")), call.params.get("field", "")
-    written = call.application.records(audit.Query(target=target.name, types=trace.TYPES))
-    field = trace.Field(path, lambda version: call.application.declared(target.name, version, key)) if path else None
-    return trace.trace(target, key, written, call.application.read, field)
+    application, target = call.application, _target(call)
+    key, field = model.Key(_param(call, "key")), call.params.get("field", "")
+    lives, told = _told(call, target.name, trace.TYPES)
+    sources = trace.Sources(
+        read=application.read,
+        find=application.records,
+        declared=lambda name, version: application.declared(name, version, key),
+    )
+    return trace.trace(trace.Asked(target, key, field), told, sources, lineage.former(lives[1:]))
 
 
 def get_revisions(call: Call) -> revisions.RevisionList:
@@ -114,7 +128,12 @@ def get_revisions(call: Call) -> revisions.RevisionList:
 
 
 def get_deployments(call: Call) -> deployments.DeploymentList:
-    return deployments.deployments(call.application.records(_query(call, deployments.TYPES)))
+    """Of one target: those too that it had under an earlier name."""
+    query = _query(call, deployments.TYPES)
+    if query.target not in call.application.state().targets:
+        return deployments.deployments(call.application.records(query))
+    _, told = _told(call, query.target, deployments.TYPES, since=query.since)
+    return deployments.deployments(entry for _, entry in told)
 
 
 def get_gates(call: Call) -> gates.GateList:
@@ -190,13 +209,13 @@ def drop(call: Call) -> Done:
 
 def rollback(call: Call) -> Done:
     asked = _body(call, Rollback)
-    named = tuple(each.partition(":") for each in asked.acknowledge)
+    hazards = tuple(each.partition(":") for each in asked.acknowledge)
     deployment = call.named["deployment"]
     pinned = call.application.rollback(
         deployment,
         actor=call.actor.name,
         reason=asked.reason,
-        acknowledged=tuple((hazard, model.Key(key)) for hazard, _, key in named),
+        acknowledged=tuple((hazard, model.Key(key)) for hazard, _, key in hazards),
     )
     return Done(verb="rollback", deployment=deployment, revision=pinned.revision, digest=pinned.digest)
 
@@ -219,11 +238,23 @@ def _operate(call: Call, verb: Verb) -> Done:
 
 
 def _target(call: Call) -> state.Target:
-    name = call.named["target"]
-    known = call.application.state().targets.get(name)
-    if known is None:
-        raise errors.ConfigError("no_target", "the log knows no such target", where=name, fix="see: get targets")
-    return known
+    return named.target(call.application, call.named["target"])
+
+
+def _clearances(call: Call) -> lineage.Clearances:
+    return lambda name: named.clearances(call.application, name)
+
+
+def _told(
+    call: Call, name: str, types: frozenset[audit.EventType], *, since: datetime | None = None
+) -> tuple[tuple[lineage.Life, ...], list[lineage.Told]]:
+    """The names of a target, the newest first, and what is recorded under all of them."""
+    lives = tuple(lineage.lives(name, _clearances(call)))
+
+    def read(life: lineage.Life) -> Sequence[record.Record]:
+        return call.application.records(audit.Query(target=life.name, types=types, after=life.after, since=since))
+
+    return lives, lineage.told(lives, read)
 
 
 def _param(call: Call, name: str) -> str:
@@ -235,11 +266,11 @@ def _param(call: Call, name: str) -> str:
 
 def _query(call: Call, types: frozenset[audit.EventType] | None) -> audit.Query:
     """What the parameters ask for; None: the types too, and then a page, since that may be the whole log."""
-    fields: dict[str, object] = {name: value for name, value in call.params.items() if value}
+    fields: dict[str, object] = {n: v for n, v in named.terms(call.application, call.params).items() if v}
     if types is None:
         fields.setdefault("limit", PAGE)
-        named = str(fields.pop("type", ""))
-        fields["types"] = frozenset(named.split(",")) if named else frozenset()
+        listed = str(fields.pop("type", ""))
+        fields["types"] = frozenset(listed.split(",")) if listed else frozenset()
     else:
         fields["types"] = types
     try:
@@ -250,7 +281,9 @@ def _query(call: Call, types: frozenset[audit.EventType] | None) -> audit.Query:
 
 def _oid(text: str) -> model.Oid:
     if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", text):
-        raise errors.ConfigError("params", "a full object id is expected: a name could move", where=text)
+        raise errors.ConfigError(
+            "params", "a full object id is expected: a name could move", where=text, fix=f"git rev-parse {text}"
+        )
     return model.Oid(text)
 
 

@@ -32,6 +32,10 @@ _BY_CODE: Mapping[str, HTTPStatus] = {
     "no_target": HTTPStatus.NOT_FOUND,
     "no_deployment": HTTPStatus.NOT_FOUND,
     "no_record": HTTPStatus.NOT_FOUND,
+    "no_revision": HTTPStatus.NOT_FOUND,
+    "no_person": HTTPStatus.NOT_FOUND,
+    "no_rule": HTTPStatus.NOT_FOUND,
+    "no_gate": HTTPStatus.NOT_FOUND,
     "method": HTTPStatus.METHOD_NOT_ALLOWED,
     "too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
 }

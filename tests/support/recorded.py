@@ -135,6 +135,9 @@ class Application:
     def read(self, seq: int) -> record.Record:
         return query.show(self.engine, seq)
 
+    def values(self, kind: str, beginning: str = "", limit: int = -1) -> Sequence[str]:
+        return query.values(self.engine, kind, beginning, limit=limit)
+
     def declared(self, target: str, version: model.Version, key: model.Key) -> JsonValue:
         return {"colour": version.digest, "key": key} if target == "api" else None
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -18,6 +19,7 @@ from reconciler.views import (
     freezes,
     gates,
     history,
+    lineage,
     obligations,
     plans,
     revisions,
@@ -26,6 +28,7 @@ from reconciler.views import (
     trace,
 )
 
+Declared = Callable[[str, model.Version], JsonValue]
 EMPTY = model.Plan(target="api", wanted=recorded.NEW, fingerprint=recorded.PLAN, stages=())
 STEP = model.Step(key=recorded.KEY, action="update", command="write", before=None, hazards=("restart",), diff="-a\n+b")
 MOVING = EMPTY.model_copy(update={"stages": (model.Stage(batch=0, order=0, steps=(STEP,)),)})
@@ -44,6 +47,15 @@ def happened(*events: record.Event, watching: bool = True) -> recorded.Applicati
     made = recorded.Application(watching=watching)
     made.happen(*events)
     return made
+
+
+def told(of: recorded.Application, name: str = "api") -> list[lineage.Told]:
+    return [lineage.Told(name, entry) for entry in of.records(audit.Query())]
+
+
+def traced(of: recorded.Application, field: str = "", declared: Declared | None = None) -> trace.Trace:
+    sources = trace.Sources(of.read, of.records, declared or (lambda _name, _version: None))
+    return trace.trace(trace.Asked(of.state().targets["api"], recorded.KEY, field), told(of), sources)
 
 
 def everything(of: recorded.Application) -> list[record.Record]:
@@ -195,12 +207,12 @@ def test_an_open_deployment_counts_its_stages() -> None:
 def test_the_history_of_a_target_holds_what_concerns_it_and_nothing_else() -> None:
     of = happened(*recorded.DEPLOYED)
     of.happen(record.Operator(actor="dan (uid 7)", verb="suspend", target="api", reason="night"))
-    shown = history.history("api", everything(of))
+    shown = history.history("api", told(of))
     assert [h.what for h in shown.items] == [
         "genesis", "confirmed", "decision", "clearance", "intent", "applied", "outcome", "operator",
     ]  # fmt: skip
     assert (shown.items[-1].who, shown.items[-1].text) == ("dan (uid 7)", "suspend: night")
-    assert [h.what for h in history.history("db", everything(of)).items] == ["genesis", "confirmed"]
+    assert [h.what for h in history.history("db", told(of, "db")).items] == ["genesis", "confirmed"]
 
 
 def test_every_record_of_a_target_has_its_line_in_the_history() -> None:
@@ -213,7 +225,7 @@ def test_every_record_of_a_target_has_its_line_in_the_history() -> None:
         record.Reset(before=recorded.MERGE, revision=recorded.HEAD, reason="moved", targets={"api": recorded.NEW}),
         record.Halt(codes=("rewind",)),
     )
-    texts = [h.text for h in history.history("api", everything(of)).items[-5:]]
+    texts = [h.text for h in history.history("api", told(of)).items[-5:]]
     assert texts == [
         f"1 resource drifted: {recorded.KEY}",
         "drift is gone",
@@ -225,7 +237,7 @@ def test_every_record_of_a_target_has_its_line_in_the_history() -> None:
 
 def test_a_live_resource_is_traced_to_the_people_who_let_it_in() -> None:
     of = happened(*recorded.DEPLOYED)
-    shown = trace.trace(of.state().targets["api"], recorded.KEY, everything(of), of.read)
+    shown = traced(of)
     assert shown.deployment
     assert (shown.deployment.id, shown.action, shown.identity, shown.owned) == ("d1", "update", "17", True)
     assert [(m.revision, m.merged_by, m.gates, m.approvals[0].person) for m in shown.merges] == [
@@ -244,18 +256,20 @@ def test_a_field_is_traced_to_the_deployment_that_last_wanted_another_value() ->
     colours = {first.wanted.digest: "blue", newest.digest: "blue"}
     sizes = {first.wanted.digest: 1, newest.digest: 2}
 
-    def declared(version: model.Version) -> JsonValue:
+    def declared(_name: str, version: model.Version) -> JsonValue:
         return {"colour": colours.get(version.digest), "parts": [{"name": "a.b", "size": sizes.get(version.digest)}]}
 
-    def traced(path: str) -> tuple[str | None, JsonValue]:
-        field = trace.Field(path, declared)
-        shown = trace.trace(of.state().targets["api"], recorded.KEY, everything(of), of.read, field)
+    def came_with(path: str) -> tuple[str | None, JsonValue]:
+        shown = traced(of, path, declared)
         return shown.deployment.id if shown.deployment else None, shown.value
 
-    assert traced("colour") == ("d1", "blue")
-    assert traced("parts[name=a.b].size") == ("d2", 2)
-    assert traced("parts[0].size") == ("d2", 2)
-    assert traced("parts[7].size") == ("d1", None), "nobody declares it: the deployment that wrote the resource first"
+    assert came_with("colour") == ("d1", "blue")
+    assert came_with("parts[name=a.b].size") == ("d2", 2)
+    assert came_with("parts[0].size") == ("d2", 2)
+    assert came_with("parts[7].size") == ("d1", None), (
+        "nobody declares it: the deployment that wrote the resource first"
+    )
+    assert traced(of, "height", declared).fields == ("colour", "parts")
 
 
 def test_a_path_that_names_no_field_is_refused_with_how_to_write_one() -> None:
@@ -266,10 +280,40 @@ def test_a_path_that_names_no_field_is_refused_with_how_to_write_one() -> None:
     assert fields.value_at({"a": {"b.c/d": 3}}, fields.parse('a["b.c/d"]')) == 3
 
 
-def test_a_resource_that_nobody_here_wrote_is_traced_to_the_takeover() -> None:
+def test_a_resource_that_nobody_here_wrote_is_traced_to_what_let_its_state_in() -> None:
     of = happened(recorded.GENESIS_EVENT, *recorded.CONFIRMED)
-    shown = trace.trace(of.state().targets["api"], recorded.KEY, everything(of), of.read)
-    assert (shown.deployment, shown.action, shown.owned, shown.merges) == (None, "", False, ())
+    shown = traced(of, "size", lambda _name, version: {"size": 3} if version.digest == recorded.OLD else None)
+    assert (shown.deployment, shown.action, shown.owned, shown.declared) == (None, "", False, True)
+    assert (shown.value, shown.merges, shown.records) == (3, (), (0,))
+    of.happen(recorded.DECISION, recorded.PASSED)
+    assert traced(of, "", lambda _name, _version: {}).records == (0,), "a newer state is cleared, and not confirmed"
+    wanted = record.Confirmed(
+        target="api", version=recorded.version(recorded.MERGE, recorded.NEW), fingerprint=recorded.PLAN
+    )
+    of.happen(wanted)
+    shown = traced(of, "", lambda _name, _version: {})
+    assert ([m.revision for m in shown.merges], shown.records) == ([recorded.MERGE], (3, 4))
+
+
+def test_of_a_resource_that_is_not_ours_no_record_is_shown_as_evidence() -> None:
+    of = happened(*recorded.DEPLOYED)
+    sources = trace.Sources(of.read, of.records, lambda _name, _version: None)
+    foreign = model.Key("file/etc/ap.conf")
+    shown = trace.trace(trace.Asked(of.state().targets["api"], foreign), told(of), sources)
+    assert (shown.owned, shown.declared, shown.deployment) == (False, False, None)
+    assert (shown.merges, shown.gates, shown.records) == ((), (), ())
+    assert shown.similar == (recorded.KEY,)
+
+
+def test_a_kind_that_cannot_say_what_it_declares_shows_no_evidence_and_says_so_of_a_field() -> None:
+    of = happened(recorded.GENESIS_EVENT, *recorded.CONFIRMED)
+
+    def cannot(_name: str, _version: model.Version) -> JsonValue:
+        raise errors.ConfigError("field", "it cannot say")
+
+    assert traced(of, "", cannot).records == ()
+    with pytest.raises(errors.ConfigError):
+        traced(of, "size", cannot)
 
 
 # --- drift, plans, status, queries ---

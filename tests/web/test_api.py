@@ -82,6 +82,52 @@ def test_reads_take_their_parameters(of: recorded.Application) -> None:
     assert get(of, "/gates/run", head=recorded.HEAD)["kind"] == "GateList"
 
 
+def test_an_abbreviated_revision_is_made_whole(of: recorded.Application) -> None:
+    whole = _items(get(of, "/audit", revision=recorded.MERGE))
+    assert [entry["seq"] for entry in whole if isinstance(entry, dict)] == [3, 4, 5, 6, 7]
+    for short in (recorded.MERGE[:4], recorded.MERGE[:12].upper()):
+        assert _items(get(of, "/audit", revision=short)) == whole
+    assert len(_items(get(of, "/gates", revision=recorded.MERGE[:7]))) == 1
+
+
+def test_a_beginning_of_more_than_one_revision_is_refused_with_all_of_them(of: recorded.Application) -> None:
+    other = model.Oid("b" * 8 + "0" * 32)
+    of.happen(record.Seen(subject=other), record.Seen(subject=model.Oid(other + "00" * 12)))
+    answer = api.handle(of, "GET", "/api/v1/audit", {"revision": "bbbb"}, None, actor=NOBODY)
+    said = document(answer)
+    assert (answer.status, said["code"]) == (400, "ambiguous")
+    assert other in str(said["message"])
+    assert recorded.MERGE in str(said["message"])
+    assert len(_items(get(of, "/audit", revision=other))) == 1, "a whole id, though another begins with it"
+
+
+@pytest.mark.parametrize(
+    ("asked", "meant"),
+    [
+        ({"person": "bobb"}, "did you mean 'bob'?"),
+        ({"person": "carl"}, "'carol'"),
+        ({"target": "apo"}, "did you mean 'api'?"),
+        ({"gate": "op"}, "did you mean 'opa'?"),
+    ],
+    ids=str,
+)
+def test_a_name_that_nobody_has_is_refused_with_those_that_are_like_it(
+    of: recorded.Application, asked: dict[str, str], meant: str
+) -> None:
+    answer = api.handle(of, "GET", "/api/v1/audit", asked, None, actor=NOBODY)
+    assert meant in str(document(answer)["fix"])
+
+
+def test_a_name_that_is_in_force_and_in_no_record_finds_nothing_and_is_no_error(of: recorded.Application) -> None:
+    nobody = next(name for name in of.rules().people if not of.values("person", name, 1))
+    assert _items(get(of, "/audit", person=nobody)) == []
+
+
+def test_an_operator_is_found_with_and_without_the_uid(of: recorded.Application) -> None:
+    of.happen(record.Operator(actor="dan (uid 7)", verb="suspend", target="api", reason="night"))
+    assert len(_items(get(of, "/audit", person="dan"))) == len(_items(get(of, "/audit", person="dan (uid 7)"))) == 1
+
+
 def test_records_keep_the_names_that_they_have_in_the_log(of: recorded.Application) -> None:
     shown = get(of, "/audit/3")["record"]
     assert isinstance(shown, dict)
@@ -102,6 +148,17 @@ def test_records_keep_the_names_that_they_have_in_the_log(of: recorded.Applicati
         ("/api/v1/plan", {"head": "main"}, (400, "params")),
         ("/api/v1/audit", {"since": "2026-11-24T00:00:00"}, (400, "params")),
         ("/api/v1/audit", {"type": "gossip"}, (400, "params")),
+        ("/api/v1/audit", {"revision": "main"}, (404, "no_revision")),
+        ("/api/v1/audit", {"revision": "bbb"}, (404, "no_revision")),
+        ("/api/v1/audit", {"revision": "feedfeed"}, (404, "no_revision")),
+        ("/api/v1/audit", {"revision": "f" * 40}, (404, "no_revision")),
+        ("/api/v1/gates", {"revision": "HEAD"}, (404, "no_revision")),
+        ("/api/v1/audit", {"target": "apu"}, (404, "no_target")),
+        ("/api/v1/deployments", {"target": "apu"}, (404, "no_target")),
+        ("/api/v1/audit", {"person": "bobb"}, (404, "no_person")),
+        ("/api/v1/audit", {"deployment": "d2"}, (404, "no_deployment")),
+        ("/api/v1/audit", {"gate": "opaque"}, (404, "no_gate")),
+        ("/api/v1/audit", {"rule": "bass"}, (404, "no_rule")),
         ("/api/v1/audit", {"limit": "0"}, (400, "params")),
         ("/api/v1/targets/api/suspend", {}, (405, "method")),
     ],

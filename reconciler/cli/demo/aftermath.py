@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from reconciler.cli import exit_codes, reading
+from reconciler.cli import exit_codes, printing
 from reconciler.cli.demo import people, tampering
 from reconciler.cli.demo.scenes import LEDGER, PAYMENTS, expect
 from reconciler.cli.demo.stage import INSTALLATION, Stage
@@ -118,7 +118,7 @@ def _written_by_log(stage: Stage, deployment: str) -> tuple[Counter[str], Counte
         event = entry["event"]
         if not isinstance(event, dict):
             continue
-        changed.update(str(each["key"]) for each in reading.listed(event["results"]) if each["effect"] == "CHANGED")
+        changed.update(str(each["key"]) for each in printing.listed(event["results"]) if each["effect"] == "CHANGED")
         if event["recovered"] and isinstance(event["owned"], dict):
             found.update(key for key, identity in event["owned"].items() if identity)
     return changed, found
