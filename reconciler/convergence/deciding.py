@@ -10,7 +10,8 @@ Nor is waiting for gates: a newer accepted state changes nothing here until it i
     open for another state          Close(SUPERSEDED)
     the dead-man fired              Close(FAILED)
     plan empty, healthy             Close(SUCCEEDED) if open, else Rest
-    plan empty, progressing         if open, Wait until the deadline
+    plan empty, progressing         if open, Wait until the deadline; at rest too, where a resource says so: a drained node
+                                      is no fault, but one that takes longer than a deployment may take is
     plan empty, else                Close(FAILED) if open, else Stand(degraded)
     open and late, or refused by
       the target, or fruitless      Close(FAILED)
@@ -142,10 +143,11 @@ def decide(  # noqa: C901, PLR0912 - the table of the module's docstring, a row 
     goal: model.Version | Stand,
     waits: Stand | None,
     now: datetime,
+    rolling_for: timedelta = timedelta(0),
 ) -> Move:
     """The table above, top to bottom; the first row that holds is the move.
 
-    `goal` is the state that should be, or is kept while `waits` says why its change may not begin; `wanted` is what was
+    `rolling_for`: how long what is at rest has been seen to be rolling (`is_rolling`). `goal` is the state that should be, or is kept while `waits` says why its change may not begin; `wanted` is what was
     looked at: the state of the open deployment, else the goal.
     """
     opened, errors = known.open, tuple(look.errors.values())
@@ -167,7 +169,8 @@ def decide(  # noqa: C901, PLR0912 - the table of the module's docstring, a row 
     cause = cause_of(wanted.state, known)
     plan = planning.make_plan(wanted.state, look, guards(wanted, known, cause, brakes.claimed))
     if not plan.stages:
-        return _settled(known, look, waits, late=late)
+        left_s = wanted.state.deadlines.health_s - rolling_for.total_seconds() if is_rolling(look) else 0.0
+        return _settled(known, look, waits, late=late, left_s=left_s)
     if opened and (late or opened.refused or opened.fruitless >= MAX_FRUITLESS):
         return Close(model.Closed.FAILED, opened.refused or _unfinished(look, plan))
     if plan.refusals:
@@ -255,14 +258,25 @@ def soon_s(move: Move, wanted: model.Wanted) -> float:
             assert_never(move)
 
 
-def _settled(known: state.Target, look: model.Look, waits: Stand | None, *, late: bool) -> Move:
-    """The plan is empty: green only if everything could be read and is healthy."""
+def is_rolling(look: model.Look) -> bool:
+    """Whether what is wanted is there and on its way: pods that a node lost, a volume that is being made.
+
+    A probe that gets no answer is nobody's word for being on the way.
+    """
+    moving = (seen for seen in look.observations if seen.wanted is not None and seen.health is model.Health.PROGRESSING)
+    return look.health is model.Health.PROGRESSING and not look.errors and any(moving)
+
+
+def _settled(known: state.Target, look: model.Look, waits: Stand | None, *, late: bool, left_s: float) -> Move:
+    """The plan is empty: green only if everything could be read and is healthy. `left_s`: that a resource at rest may still take."""
     unread = tuple(look.errors.values())
     match model.Health.UNKNOWN if unread else look.health:
         case model.Health.HEALTHY:
             return Close(model.Closed.SUCCEEDED) if known.open else Rest(waits or _elsewhere(known))
         case model.Health.PROGRESSING | model.Health.UNKNOWN if known.open and not late:
             return Wait(WATCH_S)
+        case model.Health.PROGRESSING if not known.open and left_s > 0:
+            return Wait(min(LOOK_AGAIN_S, left_s))
         case model.Health.FAILED | model.Health.PROGRESSING | model.Health.UNKNOWN:
             why = unread or sick(look) or (_reason("unhealthy", f"the target is {look.health}"),)
             return Close(model.Closed.FAILED, why) if known.open else Stand("degraded", why)

@@ -53,6 +53,7 @@ class DeploymentTarget:
         self.last: model.Look | None = None  # None: unknown until observed
         self.last_plan: model.Plan | None = None
         self.observed: datetime | None = None  # when that look began
+        self._rolling: datetime | None = None  # since when what is at rest has been on its way to being well
         self._around = around
         self._log = around.audit
         self._aiming = aiming.Aiming(name, around.read, around.brakes, around.audit.evidence)
@@ -231,7 +232,9 @@ class DeploymentTarget:
         brakes = self._around.brakes(wanted.state, known)
         self.last, self.last_plan = look, planning.make_plan(wanted.state, look, _guards(wanted, known, brakes))
         now = self._around.clock.now()
-        move = deciding.decide(wanted, known, look, brakes, goal=goal, waits=waits, now=now)
+        self._rolling = (self._rolling or now) if deciding.is_rolling(look) and not known.open else None
+        rolling_for = now - (self._rolling or now)
+        move = deciding.decide(wanted, known, look, brakes, goal=goal, waits=waits, now=now, rolling_for=rolling_for)
         self._report_drift(wanted.state, known, look, self.last_plan)
         move = self._act(wanted.state, then, look, move)
         return move, self._soon_s(move, wanted.state)

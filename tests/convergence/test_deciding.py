@@ -137,7 +137,14 @@ ROWS: list[
         Close(FAILED, (SICK,)),
     ),
     (
-        "plan empty, progressing, nothing open: degraded",
+        "plan empty, nothing open, a resource is on its way: wait",
+        known(),
+        look(observation(actual="2", health=PROGRESSING), health=PROGRESSING),
+        Brakes(),
+        Wait(5),
+    ),
+    (
+        "plan empty, progressing, nothing open, and no resource says so: degraded",
         known(),
         look(observation(actual="2"), health=PROGRESSING),
         Brakes(),
@@ -441,3 +448,13 @@ def test_a_stage_that_waited_until_the_deadline_says_what_it_waited_for() -> Non
         f"{KEY} is PROGRESSING",
         f"the plan is still not empty: {OTHER}",
     ]
+
+
+@pytest.mark.parametrize(("seconds", "code"), [(598, None), (600, "degraded")])
+def test_what_rolls_at_rest_is_degraded_when_it_takes_longer_than_a_deployment_may(
+    seconds: int, code: str | None
+) -> None:
+    rolling = look(observation(actual="2", health=PROGRESSING), health=PROGRESSING)
+    since = timedelta(seconds=seconds)
+    move = decide_for(admitted(), known(), rolling, Brakes(), goal=NEW, waits=None, now=NOW, rolling_for=since)
+    assert move == Wait(2) if code is None else isinstance(move, Stand) and move.code == code

@@ -11,6 +11,7 @@ import pytest
 from support import kube as planes
 from support import kube_api, kube_turns, lab
 
+from reconciler import model
 from reconciler.audit import record
 from reconciler.targets.openshift.desired import hooks, kinds
 
@@ -370,10 +371,11 @@ def test_a_rollout_with_no_deadline_of_its_own_fails_by_the_documents_with_its_c
     assert images(estate, kube_namespace) == ["example.test/app:1"]
 
 
-def test_a_pod_that_breaks_later_makes_its_target_degraded_and_nothing_is_written(
+def test_a_pod_that_stays_broken_makes_its_target_degraded_and_nothing_is_written(
     estate: kube_turns.Estate, kube_namespace: str
 ) -> None:
-    estate.merge("m1", folder([deployment(kube_namespace)]))
+    """Until `deadlines.health` it is on its way, as the object itself says."""
+    estate.merge("m1", folder([deployment(kube_namespace)], deadlines={"health": "4s"}))
     estate.settle()
     pods = f"/api/v1/namespaces/{kube_namespace}/pods"
     (pod,) = estate.api.items(pods)
@@ -383,6 +385,8 @@ def test_a_pod_that_breaks_later_makes_its_target_degraded_and_nothing_is_writte
     ]
     mark = estate.plane.mark()
     estate.api.set_status(at, {"conditions": conditions})
+    estate.until(lambda: estate.process.target().health() is model.Health.PROGRESSING)
+    assert estate.standing()[0] is None
     estate.until(lambda: estate.standing()[0] == "degraded")
     assert f"Deployment/{kube_namespace}/web" in estate.standing()[1]
     estate.api.set_status(at, {"conditions": pod["status"]["conditions"]})
