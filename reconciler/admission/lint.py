@@ -5,18 +5,20 @@ A policy that is in force was linted when it came in; what time alone brings abo
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from reconciler import errors, model, strict_yaml
-from reconciler.admission import patterns, policy, tree
+from reconciler.admission import patterns, policy, slots, tree
 
 LONGEST = timedelta(days=397)  # 13 months
 SOON = timedelta(days=30)
 _LONGEST_TTL_S = 30 * 86400.0
 _ADMINS = 2
+_MOST_SLOTS = 8  # of one change, that are held against each other
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ def lint(
         _of_duties,
         _of_rules,
         _of_thresholds,
+        _of_slots_together,
         _of_review,
         _of_time,
     )
@@ -197,18 +200,21 @@ def _of_rules(rules: policy.Policy, _: _Terms) -> _Found:
             yield ("rules", n), f"the rule `meta` has paths ['{policy.META_PATHS}'], without types and environments"
 
 
-def _able(rules: policy.Policy, slot: policy.Slot) -> frozenset[str]:
-    """Who could fill it: members with a key for approving."""
-    return frozenset(
-        name for name in rules.members(slot.among) if any("approve" in key.use for key in rules.people[name].keys)
-    )
+def _able(rules: policy.Policy, among: Iterable[str], now: datetime) -> frozenset[str]:
+    """Who could fill a slot of these teams: members with a key for approving that has neither ended nor been revoked."""
+    people = ((name, rules.people[name].keys) for name in rules.members(tuple(among)))
+    return frozenset(name for name, keys in people if any(_approves(key, now) for key in keys))
+
+
+def _approves(key: policy.Key, now: datetime) -> bool:
+    return "approve" in key.use and now < key.not_after and not key.revoked_at(now)
 
 
 def _of_thresholds(rules: policy.Policy, terms: _Terms) -> _Found:
     """In production the author may be one of them; in development it is enough that somebody can."""
     for path, need in _needs(rules):
         for slot in need:
-            left = len(_able(rules, slot)) - (1 if terms.production else 0)
+            left = len(_able(rules, slot.among, terms.now)) - (1 if terms.production else 0)
             if slot.count > left:
                 yield (
                     path,
@@ -216,14 +222,48 @@ def _of_thresholds(rules: policy.Policy, terms: _Terms) -> _Found:
                 )
 
 
+def _of_slots_together(rules: policy.Policy, terms: _Terms) -> _Found:
+    """Nobody fills two slots of one change: a rule that needs the same few people as those that apply to every path beside it."""
+    always = [rule for rule in rules.rules if "/**" in rule.paths and not rule.types and not rule.environments]
+    beside: list[tuple[strict_yaml.Path, policy.Rule]]
+    beside = [(("rules", n), rule) for n, rule in enumerate(rules.rules) if rule not in always and rule.id != "meta"]
+    beside += [(("hazards", n), _rule(hazard.need)) for n, hazard in enumerate(rules.hazards)]
+    beside += [(("rules",), rules.meta), (("recovery",), _rule(rules.recovery.need))]
+    said: set[str] = set()
+    for path, rule in beside:
+        hits = [slots.Hit(each, ()) for each in (*always, rule)]
+        found = _too_few_together(rules, slots.ask(rules, hits, frozenset()), terms)
+        if found and found not in said:
+            said.add(found)
+            yield path, found
+
+
+def _rule(need: tuple[policy.Slot, ...]) -> policy.Rule:
+    return policy.Rule(id="beside", paths=("/**",), need=need)
+
+
+def _too_few_together(rules: policy.Policy, asked: tuple[slots.Asked, ...], terms: _Terms) -> str:
+    """Of the smallest set of slots whose people are fewer than their places (Hall's theorem); each alone is another check's."""
+    able = [_able(rules, each.slot.among, terms.now) for each in asked[:_MOST_SLOTS]]
+    for size in range(2, len(able) + 1):
+        for some in itertools.combinations(range(len(able)), size):
+            places = sum(asked[n].slot.count for n in some)
+            left = len(frozenset().union(*(able[n] for n in some))) - (1 if terms.production else 0)
+            alone = any(asked[n].slot.count > len(able[n]) - (1 if terms.production else 0) for n in some)
+            if places > left and not alone:
+                names = " and ".join(str(asked[n].slot) for n in some)
+                return f"{names} together: only {left} could approve{' beside the author' if terms.production else ''}"
+    return ""
+
+
 def _of_review(rules: policy.Policy, terms: _Terms) -> _Found:
     """Other people than those who broke the glass, and than the author, have to be left: it is never closed otherwise."""
     if rules.emergency is None:
         return
     breakers = sum(slot.count for slot in rules.emergency.need)
-    could = frozenset().union(*(_able(rules, slot) for slot in rules.emergency.need))
+    could = frozenset().union(*(_able(rules, slot.among, terms.now) for slot in rules.emergency.need))
     for slot in rules.emergency.review.need:
-        able = _able(rules, slot)
+        able = _able(rules, slot.among, terms.now)
         left = len(able) - min(breakers, len(able & could)) - (1 if terms.production else 0)
         if slot.count > left:
             yield (
@@ -237,7 +277,7 @@ def _tight(rules: policy.Policy, terms: _Terms) -> _Found:
         return
     for path, need in _needs(rules):
         for slot in need:
-            if slot.count == len(_able(rules, slot)):
+            if slot.count == len(_able(rules, slot.among, terms.now)):
                 yield path, f"{slot}: nobody is left when one of them is the author"
 
 

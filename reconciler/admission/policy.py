@@ -24,6 +24,7 @@ META_PATHS = "/policies/**"
 ADMINS = "policy-admins"
 GRACE = timedelta(days=30)  # of a person's ended key, for commits that were on their way (trust.md 2.1)
 MAX_TTL_S = 30 * 86400.0
+MAX_BLOB_BYTES = 1 << 20
 LONGEST_EMERGENCY_S = 4 * 3600.0
 OPENPGP = "openpgp"
 
@@ -39,6 +40,12 @@ def _size(text: object) -> int:
     if match is None:
         raise ValueError("a size is written '512KiB' or '1MiB'")
     return int(match[1]) * {"KiB": 1 << 10, "MiB": 1 << 20}[match[2]]
+
+
+def _readable(size_bytes: int) -> int:
+    if size_bytes > MAX_BLOB_BYTES:
+        raise ValueError("no file above 1MiB is ever read: keep it elsewhere")
+    return size_bytes
 
 
 def _path(text: str) -> str:
@@ -139,8 +146,9 @@ class Repo(documents.Camel):
 class Defaults(documents.Camel):
     require_signed_commits: Flag = True  # false: unsigned ones pass in a development profile; merges never do
     approval_ttl: Annotated[documents.Duration, pydantic.Field(gt=0, le=MAX_TTL_S)] = 7 * 86400.0
-    max_files: Annotated[int, pydantic.Field(strict=True, ge=1)] = 100_000
-    max_blob: Size = 1 << 20
+    # What the daemon's mirror reads at most: a policy may ask for less, and one that asks for more would not get it.
+    max_files: Annotated[int, pydantic.Field(strict=True, ge=1, le=100_000)] = 100_000
+    max_blob: Annotated[Size, pydantic.AfterValidator(_readable)] = MAX_BLOB_BYTES
     symlinks: Literal["deny", "allow"] = "deny"  # allow: to files of their own target's folder
     sod: tuple[Duty, ...] = ("author", "committer", "poster", "pusher", "merger")
 

@@ -41,6 +41,13 @@ def test_its_identity_is_the_digest_of_its_bytes() -> None:
     assert policy.parse_policy(blob) is policy.parse_policy(bytes(bytearray(blob))), "parsed once"
 
 
+def _together(spec: estate.Spec, pair: list[str]) -> None:
+    """Each rule alone could be filled; whoever sits for one is missing for the other."""
+    spec["teams"].update(pair=pair, two=["bob", "alice"])
+    spec["rules"][0]["need"] = [estate.need("pair", 1)]
+    spec["rules"][1]["need"] = [estate.need("two", 1)]
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -125,6 +132,17 @@ def rename_bob(spec: estate.Spec, name: str) -> None:
         (lambda s: s["gates"].update(critical=[]), "no gate is critical"),
         (lambda s: s.update(defaults={"requireSignedCommits": False}), "every commit is signed in production"),
         (lambda s: s["gates"].update(waive={"need": [estate.need("sre", 4)], "maxDuration": "1d"}), "only 3 could"),
+        (
+            lambda s: [s["people"][n]["keys"][0].update(revoked="2026-11-01T00:00:00Z") for n in ("dan", "frank")],
+            "only 0",
+        ),
+        (
+            lambda s: [s["people"][n]["keys"][0].update(notAfter="2026-11-01T00:00:00Z") for n in ("bob", "heidi")],
+            "only 1",
+        ),
+        (lambda s: _together(s, ["alice", "bob"]), "together: only 1"),
+        (lambda s: s.update(defaults={"maxFiles": 100_001}), "100000"),
+        (lambda s: s.update(defaults={"maxBlob": "2MiB"}), "1MiB"),
     ],
 )
 def test_what_the_linter_refuses(change: Change, said: str) -> None:
@@ -143,6 +161,10 @@ def test_a_development_profile_allows_one_admin() -> None:
     relaxed = linted(one_admin, production=False)
     assert relaxed.errors == ()
     assert any("nobody is left" in reason.message for reason in relaxed.warnings)
+
+
+def test_slots_that_different_people_can_fill_together_are_fine() -> None:
+    assert linted(lambda spec: _together(spec, ["alice", "bob", "carol"])).errors == ()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from datetime import UTC, datetime
 
 import pytest
@@ -17,6 +18,7 @@ CHECKS = ("schema", "rollback", "opa: compliance_policy", "trivy: vulnerability_
 RULES = ("one", "two", "three")
 
 
+@functools.cache
 def rules(*critical: str, waive: bool = True) -> policy.Policy:
     entry = {"waive": {"need": [estate.need("security", 1)], "maxDuration": "30d"}} if waive else {}
     spec = {**estate.policy_spec(), "gates": {"critical": [*critical], **entry}}
