@@ -24,9 +24,11 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from reconciler import errors, redact
-from reconciler.targets.openshift.connection import kubeconfig
+from reconciler.targets.openshift.connection import kubeconfig, sharing
 
-Body = dict[str, Any]  # an object of the API; read as data at every use
+Body = dict[
+    str, Any
+]  # an object of the API; read as data at every use, and parts of it are parts of others (sharing.py)
 
 APPLY = "application/apply-patch+yaml"
 JSON = "application/json"
@@ -82,6 +84,7 @@ class Client:
         self._server = endpoint.server.rstrip("/")
         self._headers = _headers(endpoint, identity)
         self.limits = limits
+        self._shared = sharing.Shared()
         self._calls = _transport(endpoint, connections)
         self._streams = _transport(endpoint, connections)
 
@@ -121,7 +124,7 @@ class Client:
                 half_read.callback(response.close)  # Such a connection serves no other call.
                 raw = _read(response, until)
                 half_read.pop_all()
-        return Answer(response.status, _document(raw), _retry_after_s(response.headers))
+        return Answer(response.status, self._shared.answer(_document(raw)), _retry_after_s(response.headers))
 
     def get(
         self, path: str, *, query: Mapping[str, str] = types.MappingProxyType({}), accept: str = JSON
@@ -161,7 +164,7 @@ class Client:
                 answer = Answer(response.status, _document(_read(response, time.monotonic() + self.limits.command_s)))
                 response.close()
                 raise refusal(answer, f"watch {path}")
-        return Stream(response, path)
+        return Stream(response, path, self._shared)
 
     def close(self) -> None:
         self._calls.close()
@@ -174,8 +177,8 @@ class Client:
 class Stream:
     """The events of one watch as they come. Read and closed by one thread, cut by any."""
 
-    def __init__(self, response: Any, path: str) -> None:
-        self._response, self._path = response, path
+    def __init__(self, response: Any, path: str, shared: sharing.Shared) -> None:
+        self._response, self._path, self._shared = response, path, shared
 
     def __iter__(self) -> Iterator[Body]:
         """Ends when the server ends it.
@@ -190,7 +193,7 @@ class Stream:
                     raise errors.TransientError("limit", f"watch {self._path}: an event of more than {MAX_BYTES} bytes")
                 for line in lines:
                     if line:
-                        yield _document(line)
+                        yield self._shared.answer(_document(line))
 
     def cut(self) -> None:
         """From any thread: wakes the one that reads, which closing would not."""
