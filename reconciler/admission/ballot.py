@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from reconciler import model
-from reconciler.admission import emergency, policy, statement
+from reconciler.admission import codes, emergency, policy, statement
 from reconciler.audit import record
 
 LEVEL = "A2"  # signed with the approver's own key; forge reviews (A1) wait for their connectors
@@ -23,6 +23,8 @@ _DUTIES = {
     "author_in_range": "signed, or is named in, a commit of it",
     "self_review": "broke the glass, or has a part in the change",
 }
+_OTHERS = "reconciler review M --key KEY --push, by people without a part in it"
+_REVIEW = "reconciler review MERGE --key KEY --push, by people without a part in it"
 _ANOTHER = frozenset({"repo_id", "ref", "stale_head", "stale_effect", "environments"})  # codes of the binding
 
 
@@ -249,7 +251,7 @@ def _of_emergency(vote: _Vote, against: Sequence[_Vote], question: Question) -> 
     if not why and bound and bound.code in _ANOTHER:
         why = bound.message
     if why:
-        fix = "reconciler emergency, within its scope; or get the usual approvals"
+        fix = "within its scope: reconciler emergency HEAD --incident INC --reason WHY --key KEY --push; or get the usual approvals"
         return model.Reason(code="emergency_scope", message=why, where=vote.person, fix=fix)
     return bound or _taken_back(vote, against, question)
 
@@ -336,7 +338,7 @@ def _taken_back(vote: _Vote, against: Sequence[_Vote], question: Question) -> mo
 
 
 def _reason(code: str, message: str, person: str) -> model.Reason:
-    return model.Reason(code=code, message=message, where=person, fix="reconciler approve, by somebody who may")
+    return model.Reason(code=code, message=message, where=person, fix=codes.fix(code) or _REVIEW)
 
 
 def _approval(vote: _Vote, reason: model.Reason | None) -> model.Approval:
