@@ -25,8 +25,8 @@ _MOST = 2**53 - 1  # beyond it a number may not be exact everywhere (RFC 8785, a
 
 def utc_ms(at: datetime) -> datetime:
     """The same instant in UTC, cut to the milliseconds that the log keeps."""
-    at = at.astimezone(UTC)
-    return at.replace(microsecond=at.microsecond // 1000 * 1000)
+    at = at if at.tzinfo is UTC else at.astimezone(UTC)
+    return at if at.microsecond % 1000 == 0 else at.replace(microsecond=at.microsecond // 1000 * 1000)
 
 
 def print_time(at: datetime) -> str:
@@ -60,7 +60,8 @@ def _is_plain(value: JsonValue) -> bool:
     if isinstance(value, str) or value is None:
         return True
     if isinstance(value, dict):
-        return all(map(str.isascii, value)) and all(map(_is_plain, value.values()))
+        # Most values are texts: those are not worth a call each.
+        return all(map(str.isascii, value)) and all(type(v) is str or _is_plain(v) for v in value.values())
     if isinstance(value, list):
         return all(map(_is_plain, value))
     return isinstance(value, int) and -_MOST <= value <= _MOST

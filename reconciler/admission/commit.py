@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import re
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -53,6 +54,7 @@ class Commit:
         return tuple(dict.fromkeys(word for word in _BETWEEN_EMAILS.split(text) if "@" in word))
 
 
+@functools.lru_cache(maxsize=16)  # A head is read with what a merge brings in, and once more for the heads before it.
 def parse_commit(oid: model.Oid, raw: bytes) -> Commit | model.Reason:
     """Read one commit object, without its `commit <size>` header.
 
@@ -160,13 +162,16 @@ class _Header:
         first = self._next(b"gpgsig " if len(self._oid) == 40 else b"gpgsig-sha256 ")  # noqa: PLR2004 - digits of SHA-1
         if first is None:
             return None
-        armored = [first]
-        while (line := self._next(b" ")) is not None:
-            armored.append(line)
+        armored = [first, *(line[1:] for line in itertools.takewhile(_is_continued, self._lines[self._at :]))]
+        self._at += len(armored) - 1
         text = b"\n".join((*armored, b""))
         if not _is_armor(text):
             raise self._error("the signature is not in the one form that its bytes have")
         return text
+
+
+def _is_continued(line: bytes) -> bool:
+    return line.startswith(b" ")
 
 
 def _is_armor(text: bytes) -> bool:

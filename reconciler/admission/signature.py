@@ -178,7 +178,11 @@ class _Wire:
         return int.from_bytes(self.take(size_bytes), "big")
 
     def string(self) -> bytes:
-        return self.take(self.number(4))
+        begin = self._at + 4  # As `take` and `number` would: most of what is read are strings.
+        self._at = begin + int.from_bytes(self._content[self._at : begin], "big")
+        if self._at > len(self._content) or begin > len(self._content):
+            raise _invalid(f"{self._what} is cut short")
+        return self._content[begin : self._at]
 
     def name(self) -> str:
         return self.string().decode("ascii", errors="backslashreplace")

@@ -329,7 +329,7 @@ def _statement(document: _Document, digest: model.Digest, key: signature.Verifie
         binding=binding,
         decision=said.decision,
         person=said.person,
-        change=record.Ticket(**dict(said.change)),
+        change=record.Ticket(**vars(said.change)),
         issued_at=_instant(said.issued_at),
         expires_at=_instant(said.expires_at) if said.expires_at else None,
         digest=digest,
@@ -339,12 +339,8 @@ def _statement(document: _Document, digest: model.Digest, key: signature.Verifie
 
 
 def _instant(text: str) -> datetime:
-    """Of a text that has the form of `_Instant`: its numbers stand at fixed places."""
-    date, time = (
-        (int(text[:4]), int(text[5:7]), int(text[8:10])),
-        (int(text[11:13]), int(text[14:16]), int(text[17:19])),
-    )
-    return datetime(*date, *time, tzinfo=UTC)
+    """Of a text that has the form of `_Instant`, of all that ISO 8601 knows. Raises: ValueError."""
+    return datetime.fromisoformat(text)
 
 
 def _print_instant(at: datetime) -> str:

@@ -76,6 +76,8 @@ def _leads(tree: model.Tree, path: bytes, text: bytes) -> Iterator[model.Reason]
 def show(path: bytes) -> str:
     """A raw path for people and for the log: what is not printable UTF-8 is escaped."""
     text = path.decode(errors="backslashreplace")
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

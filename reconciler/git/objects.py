@@ -312,16 +312,21 @@ class _Batch:
 
     def _content(self, oid: model.Oid, header: Header) -> Raw:
         kind, size_bytes = header
-        head = f"{oid} {kind} {size_bytes}\n".encode()
-        # Another answer may be shorter, `missing` above all: waiting for this one whole could be for ever.
-        for known in (head[: len(f"{oid} {MISSING}\n")], head):
-            self._hold(len(known))
-            if not self._held.startswith(known, self._taken):
-                raise _DiedError
-        self._hold(len(head) + size_bytes + 1)
+        head = b"%s %s %d\n" % (oid.encode(), kind.encode(), size_bytes)
+        whole_bytes = len(head) + size_bytes + 1
+        if len(self._held) - self._taken < whole_bytes:
+            # Another answer may be shorter, `missing` above all: waiting for this one whole could be for ever.
+            for known_bytes in (len(f"{oid} {MISSING}\n"), len(head)):
+                self._hold(known_bytes)
+                if not self._held.startswith(head[:known_bytes], self._taken):
+                    raise _DiedError
+            self._hold(whole_bytes)
+        if not self._held.startswith(head, self._taken):
+            raise _DiedError
         begin = self._taken + len(head)
-        self._taken = begin + size_bytes + 1
-        return Raw(kind, bytes(memoryview(self._held)[begin : begin + size_bytes]))
+        self._taken += whole_bytes
+        with memoryview(self._held) as held:  # Released at once: what is held may not grow while it is looked at.
+            return Raw(kind, bytes(held[begin : begin + size_bytes]))
 
     def _hold(self, size_bytes: int) -> None:
         """Have so many bytes that were not taken yet."""

@@ -16,7 +16,7 @@ from typing import Self
 from reconciler import errors, model
 from reconciler.git import approvals, history, objects, process, store, trees
 
-BLOCK = 32  # merges that are read ahead at once
+BLOCK = 64  # merges that are read ahead at once
 LEVELS = 4  # of commits below a head
 ROOTS = 1000  # trees of commits that are remembered
 
