@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from reconciler import config, errors, model
@@ -53,7 +53,7 @@ def _findings(made: application.Application, before: int) -> Iterator[int]:
         yield exit_codes.BROKEN
     for entry in made.core.audit.records(after=before - 1):
         yield of_event(entry.event)
-    yield from of_state(known)
+    yield from of_state(known, made.core.held())
     for live in made.live().values():
         if live.look is not None and live.look.errors:
             yield exit_codes.UNREACHABLE
@@ -68,8 +68,8 @@ def of_event(event: record.Event) -> int:
             return exit_codes.FINE
 
 
-def of_state(known: state.State) -> Iterator[int]:
-    for decision in known.held.values():
+def of_state(known: state.State, held: Iterable[record.Decision]) -> Iterator[int]:
+    for decision in held:
         yield exit_codes.of_verdict(decision.verdict, (reason.code for reason in decision.reasons))
     for merge in known.pending.values():
         if merge.results:
@@ -84,7 +84,7 @@ def _say(made: application.Application, unreachable: errors.ReconcilerError | No
         printing.say(f"error: {_full(model.Reason.of(unreachable))}")
     for reason in status.alarms(known):
         printing.say(_full(reason))
-    for decision in known.held.values():
+    for decision in made.core.held():
         for reason in decision.reasons:
             printing.say(f"{decision.revision[:12]} {decision.verdict}: {_full(reason)}")
     for merge in known.pending.values():

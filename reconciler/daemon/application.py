@@ -195,7 +195,7 @@ class Application:
 
     def verify(self, head: model.Oid | None) -> Sequence[events.Decision | judging.Judged]:
         if head is None:
-            return tuple(self.state().held.values())
+            return self.core.held()
         self._hold(head)
         return (self._previews.judge(head),)
 
@@ -235,7 +235,7 @@ class Application:
         opened = statement.open_envelope(envelope, namespace=rules.namespace)
         if isinstance(opened, model.Reason) or not rules.knows(opened.key.key_id):
             why = opened.message if isinstance(opened, model.Reason) else "signed with a key that nobody here knows"
-            raise errors.ConfigError("envelope_invalid", why, fix="sign it with `reconciler approve`")
+            raise errors.ConfigError("envelope_invalid", why, fix="sign it: reconciler approve HEAD --key KEY --push")
         self._mirror.keep_approval(opened.binding.head, envelope)
         self.core.contact.note_upload()
         self.wake("watch")

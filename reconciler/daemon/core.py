@@ -73,6 +73,7 @@ class Core:
             clock=outside.clock,
             new_id=outside.new_id,
         )
+        self.judged: tuple[record.Decision, ...] | None = None  # the last time that the source was read; None: not yet
         self._targets: dict[str, targets.DeploymentTarget] = {}
         self._admitted: dict[str, tuple[object, admitted.Admitted]] = {}
         self._lock = threading.Lock()
@@ -131,7 +132,16 @@ class Core:
             self.contact.fetches = contact.Fetches(self.contact.fetches.last, exc)
             raise
         self.contact.fetches = contact.Fetches(self.outside.clock.now())
+        self.judged = decided
         return decided
+
+    def held(self) -> tuple[record.Decision, ...]:
+        """What is not accepted on the watched branch. The log alone also knows what was there and was taken back."""
+        recorded = tuple(self.audit.state.held.values())
+        if self.judged is None:
+            return recorded
+        there = {decision.revision for decision in self.judged}
+        return tuple(decision for decision in recorded if decision.revision in there)
 
     def target(self, name: str) -> targets.DeploymentTarget:
         with self._lock:

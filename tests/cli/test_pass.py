@@ -83,6 +83,25 @@ def test_a_history_that_was_rewritten_is_seven(bank: Workspace) -> None:
     assert bank.there("once").code == 0
 
 
+def test_a_merge_that_was_taken_back_is_no_finding_of_the_next_pass(bank: Workspace) -> None:
+    accepted = bank.land("words", bank.motd("Words."))
+    assert bank.there("once").code == 0
+    workspace.git(bank.clone, "fetch", "-q")
+    bank.branch("bad", bank.motd("Bad words."))
+    bad = bank.force("bad")
+    first = bank.there("once")
+    assert (first.code, bad[:12] in first.err) == (4, True)
+    assert bank.there("once").code == 4, "it is still there"
+    workspace.git(bank.server, "update-ref", "refs/heads/main", accepted)
+    again = bank.there("once")
+    assert (again.code, bad[:12] in again.err) == (0, False)
+    workspace.git(bank.clone, "fetch", "-q")
+    bank.branch("other", bank.motd("Other words."))
+    other = bank.force("other")
+    third = bank.there("once")
+    assert (third.code, other[:12] in third.err, bad[:12] in third.err) == (4, True, False)
+
+
 def test_a_pass_that_does_not_end_in_time_is_a_deadline(bank: Workspace) -> None:
     assert bank.there("once", "--within", "0s").code == 124
     assert bank.there("once", "--within", "soon").code == 2
