@@ -11,11 +11,13 @@ FROM python:${PYTHON}-slim-bookworm AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1 UV_PYTHON_DOWNLOADS=never
 RUN pip install "uv>=0.9"
 WORKDIR /src
+# The clients of what the daemon reaches: clusters (with kubectl, which renders kustomize) and Vault. `render: helm` needs helm on top of this image.
+ENV UV_PROJECT_ENVIRONMENT=/opt/reconciler EXTRAS="--extra openshift --extra vault"
 # What rarely changes first, so that a change of ours does not install every dependency again.
 COPY pyproject.toml uv.lock README.md LICENSE ./
-RUN UV_PROJECT_ENVIRONMENT=/opt/reconciler uv sync --frozen --no-dev --no-install-project
+RUN uv sync --frozen --no-dev $EXTRAS --no-install-project
 COPY reconciler ./reconciler
-RUN UV_PROJECT_ENVIRONMENT=/opt/reconciler uv sync --frozen --no-dev --no-editable
+RUN uv sync --frozen --no-dev $EXTRAS --no-editable
 
 FROM python:${PYTHON}-slim-bookworm
 # git and ssh fetch the desired state; gpgv verifies commits that were signed with OpenPGP; libatomic is what the embedded Rego engine loads. ssh refuses to run for a uid without a name, hence the user.

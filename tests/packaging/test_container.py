@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -33,6 +34,18 @@ def test_the_process_is_not_root_and_says_so_by_number() -> None:
 def test_no_build_tool_reaches_the_final_stage() -> None:
     assert len(_arguments(LINES, "FROM")) == 2
     assert not re.search(r"\b(gcc|build-essential|uv|pip)\b", "\n".join(FINAL))
+
+
+def test_what_the_targets_and_secrets_of_this_version_need_is_installed() -> None:
+    """A driver's own library is an extra; without it every target of that kind fails in the container alone."""
+    (extras,) = [a for a in _arguments(LINES, "ENV") if "EXTRAS=" in a]
+    syncs = [line for line in _arguments(LINES, "RUN") if line.startswith("uv sync")]
+    assert len(syncs) == 2
+    assert all("$EXTRAS" in line for line in syncs)
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert set(re.findall(r"--extra (\w+)", extras)) == declared.keys() - {
+        "network"
+    }  # Of which there is no target yet.
 
 
 def test_the_health_check_runs_without_a_shell_and_asks_livez() -> None:
