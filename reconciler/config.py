@@ -353,7 +353,7 @@ def load(
         raise errors.ConfigError(
             "config",
             f"no configuration: looked at {places}",
-            fix="run `reconciler init`, or name it with --config FILE",
+            fix="run `reconciler init --person NAME=KEY.pub DIR`, or name it with --config FILE",
         )
     wrong = list(_later(document))
     context = _Context(

@@ -56,8 +56,8 @@ _CONSEQUENCES: dict[Group, str] = {
 }
 _RESTORE = "push a descendant of the last accepted commit again, or move the pin with a reason (source.genesisReason)"
 _RESIGN = "sign with a key that the policy lists for this use"
-_AGAIN = "approve again: reconciler approve"
-_OTHERS = "ask somebody else of the team: reconciler approve"
+_AGAIN = "approve again: reconciler approve HEAD --key KEY --push"
+_OTHERS = "ask somebody else of the team: reconciler approve HEAD --key KEY --push"
 
 _MIRROR = "find out who wrote it; stop the daemon, then reconciler recover --mirror --reason WHY"
 
@@ -90,13 +90,13 @@ TABLE = (
         "log_broken",
         "log",
         "A record does not follow from the one before it.",
-        "reconciler audit verify; restore the newest backup, or reconciler recover --log",
+        "reconciler audit verify; restore the newest backup, or reconciler recover --log --reason WHY",
     ),
     Code(
         "log_truncated",
         "log",
         "The log is shorter than its newest checkpoint.",
-        "restore the newest backup, then reconciler recover --log --checkpoint FILE",
+        "restore the newest backup, then reconciler recover --log --checkpoint FILE --reason WHY",
     ),
     Code(
         "log_forked",
@@ -108,7 +108,7 @@ TABLE = (
         "log_foreign_row",
         "log",
         "A row lies beyond the newest checkpoint.",
-        "find out who writes to the database; reconciler recover --log goes on without that row",
+        "find out who writes to the database; reconciler recover --log --reason WHY goes on without that row",
     ),
     Code("anchor", "log", "The anchored checkpoints were rewritten.", "find out who forced the ref of the anchor"),
     Code(
@@ -122,7 +122,7 @@ TABLE = (
         "direct_commit",
         "form",
         "One parent: a push, a fast-forward, a squash or a rebase.",
-        "merge with --no-ff, or reconciler merge",
+        "merge with --no-ff, or reconciler merge HEAD --key KEY --push",
     ),
     Code("merge_base", "form", "The two sides have no merge base, or several.", "rebase the branch"),
     Code("nothing_merged", "form", "Everything in the branch was merged before.", "commit something new"),
@@ -170,7 +170,7 @@ TABLE = (
         "unsigned_merge",
         "signature",
         "The merge commit is not signed.",
-        "reconciler merge, or let the forge sign its merges",
+        "reconciler merge HEAD --key KEY --push, or let the forge sign its merges",
     ),
     Code(
         "unsigned_commit",
@@ -225,7 +225,7 @@ TABLE = (
         "A commit, key or person on the deny list of the daemon's configuration.",
         "ask the operators: source.denied",
     ),
-    Code("no_approval", "approval", "Nobody's approval counts.", "reconciler approve HEAD --push"),
+    Code("no_approval", "approval", "Nobody's approval counts.", "reconciler approve HEAD --key KEY --push"),
     Code("self_approval", "approval", "The approver made every commit of the change.", _OTHERS),
     Code("author_in_range", "approval", "The approver signed, or is named in, a commit of the change.", _OTHERS),
     Code("threshold", "approval", "A rule needs more people than have approved.", _OTHERS),
@@ -233,14 +233,17 @@ TABLE = (
         "distinct_persons", "approval", "Each rule alone could be filled, but only by counting somebody twice.", _OTHERS
     ),
     Code(
-        "level", "approval", "The approval is of a lower level than the rule asks for.", "sign it: reconciler approve"
+        "level",
+        "approval",
+        "The approval is of a lower level than the rule asks for.",
+        "sign it: reconciler approve HEAD --key KEY --push",
     ),
     Code("robot_not_approver", "approval", "A robot signed the approval; no robot ever approves.", _OTHERS),
     Code(
         "rejected",
         "approval",
         "Somebody who could fill a slot speaks against it, or did so after approving.",
-        "talk to them; they approve again, or take it back",
+        "talk to them; they approve again, or take it back: reconciler approve HEAD --revoke SHA256 --key KEY --push",
     ),
     Code("approval_revoked", "approval", "The approval was taken back.", _OTHERS),
     Code("stale_head", "approval", "The approval is of another head: the branch was amended.", _AGAIN),
@@ -254,7 +257,7 @@ TABLE = (
         "ack_manual_merge",
         "approval",
         "The merge is not the automatic one, and the approval does not say that this was seen.",
-        "read the merge, then reconciler approve --ack-manual-merge",
+        "read the merge, then reconciler approve HEAD --ack-manual-merge --key KEY --push",
     ),
     Code("repo_id", "approval", "The approval is for another repository.", _AGAIN),
     Code("ref", "approval", "The approval is for another branch.", _AGAIN),
@@ -287,13 +290,18 @@ TABLE = (
     ),
     Code("key_revoked", "approval", "The approver's key was revoked, or is denied.", _OTHERS),
     Code("no_user_presence", "approval", "The hardware key was not touched.", _AGAIN),
-    Code("blocked", "other", "It stands on commits that were not accepted.", "reconciler recover"),
+    Code(
+        "blocked",
+        "other",
+        "It stands on commits that were not accepted.",
+        "reconciler recover --after A --key KEY --push, where A is the last accepted commit",
+    ),
     Code(
         "emergency_scope",
         "other",
         "An emergency statement beyond what the policy allows: expired, too long, without incident, about something else, too "
         "many in a week, or about the policies.",
-        "reconciler emergency, within its scope; or get the usual approvals",
+        "within its scope: reconciler emergency HEAD --incident INC --reason WHY --key KEY --push; or get the usual approvals",
     ),
     Code(
         "policy_expired",

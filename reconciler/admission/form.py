@@ -143,7 +143,7 @@ def _parents(parsed: commit.Commit, case: Case) -> Iterator[model.Reason]:
             code="direct_commit",
             message="one parent: only merges of two come in, whether a commit was pushed or fast-forwarded",
             where=parsed.id,
-            fix="merge with --no-ff, or reconciler merge",
+            fix="merge with --no-ff, or reconciler merge HEAD --key KEY --push",
         )
     elif parsed.parents[0] != (case.skipped or (case.base,))[-1]:
         message = "its first parent is not the commit before it on the watched branch"

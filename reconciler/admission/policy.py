@@ -342,7 +342,10 @@ def read_policy(repository: ports.Repository, revision: model.Oid) -> Policy:
     entry = repository.tree(revision).get(PATH.encode())
     if entry is None:
         raise errors.ConfigError(
-            "policy_lint", "there is no approval policy", where=PATH, fix="reconciler init --existing"
+            "policy_lint",
+            "there is no approval policy",
+            where=PATH,
+            fix="reconciler init --existing --person NAME=KEY.pub DIR",
         )
     return _parse(repository.read(entry.oid))
 

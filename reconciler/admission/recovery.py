@@ -35,5 +35,5 @@ def leftovers(
 
 
 def _reason(message: str, where: str) -> model.Reason:
-    fix = "commit it again, signed, or take it back: reconciler recover"
+    fix = "commit it again, signed, or take it back: reconciler recover --after A --key KEY --push, where A is the last accepted commit"
     return model.Reason(code="unsigned_commit", message=message, where=where, fix=fix)

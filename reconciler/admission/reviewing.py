@@ -16,7 +16,7 @@ from reconciler import errors, model, ports
 from reconciler.admission import ballot, emergency, form, policy, slots, statement, voting
 from reconciler.audit import record, state
 
-_FIX = "one of them, without a part in the change: reconciler review M --push"
+_FIX = "one of them, without a part in the change: reconciler review M --key KEY --push"
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def _early(said: statement.Statement, casts: Sequence[ballot.Cast], since: datet
         code="early_review",
         message="was said before the merge went in",
         where=said.person,
-        fix="look at what became of it, then reconciler review",
+        fix="look at what became of it, then reconciler review M --key KEY --push",
     )
 
 

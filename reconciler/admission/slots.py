@@ -177,14 +177,14 @@ def _lack(code: str, message: str, asked: Asked, missing: int, gone: frozenset[s
     teams = " or ".join(asked.slot.among)
     if barred:
         message += f"; {_named(barred)} merged it, and whoever merges may not approve (sod)"
-    fix = f"ask another member of {teams}: reconciler approve"
+    fix = f"ask another member of {teams}: reconciler approve HEAD --key KEY --push"
     if len(left) < missing:
         fix = f"too few members of {teams} are left to approve it: the policy has to name more"
         if barred - gone:
             but = _named(barred - gone)
             fix = f"nobody is left but {but}: somebody else has to merge it (`recover`, where it is on the branch)"
     elif barred:
-        fix = f"ask {_named(left)}: reconciler approve"
+        fix = f"ask {_named(left)}: reconciler approve HEAD --key KEY --push"
     return model.Reason(code=code, message=message, fix=fix)
 
 
@@ -197,7 +197,7 @@ def _too_few(asked: Asked, found: int) -> model.Reason:
     return model.Reason(
         code="emergency_scope",
         message=f"the emergency needs {asked.slot}, {found} found",
-        fix=f"ask another member of {' or '.join(asked.slot.among)}: reconciler emergency",
+        fix=f"ask another member of {' or '.join(asked.slot.among)}: reconciler emergency HEAD --incident INC --reason WHY --key KEY --push",
     )
 
 

@@ -107,7 +107,14 @@ def blocked(skipped: tuple[model.Oid, ...]) -> model.ValidationResult:
     if not skipped:
         return ()
     message = "it stands on commits that were not accepted"
-    return (model.Reason(code="blocked", message=message, where=skipped[-1], fix="reconciler recover"),)
+    return (
+        model.Reason(
+            code="blocked",
+            message=message,
+            where=skipped[-1],
+            fix="reconciler recover --after A --key KEY --push, where A is the last accepted commit",
+        ),
+    )
 
 
 def _advised(reasons: model.ValidationResult) -> model.ValidationResult:

@@ -29,7 +29,8 @@ def unwaived(
             code="approval_revoked",
             message=f"the finding {gate}:{each.rule} is waived no more",
             where=decision.revision,
-            fix="mend it, or have it waived again: reconciler approve --waive",
+            fix="mend it, or have it waived again: reconciler approve HEAD --waive GATE:RULE --reason WHY --key KEY"
+            " --push",
         )
         for gate, each in used
         if (gate, each.rule) not in granted

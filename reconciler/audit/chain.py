@@ -57,7 +57,10 @@ class Chain:
 
 def broken(seq: int, why: str) -> errors.AuditError:
     return errors.AuditError(
-        "log_broken", why, where=f"record {seq}", fix="compare with the anchored checkpoint and a backup: audit verify"
+        "log_broken",
+        why,
+        where=f"record {seq}",
+        fix="compare with the anchored checkpoint and a backup: reconciler audit verify",
     )
 
 

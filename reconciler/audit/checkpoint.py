@@ -93,7 +93,7 @@ def check_end(end: chain.Chain, newest: Checkpoint | None) -> None:
             "log_foreign_row",
             f"no checkpoint covers it; {end.size - covered} rows were inserted by somebody else",
             where=f"record {covered}",
-            fix="find out who may write to the database: audit verify",
+            fix="find out who may write to the database: reconciler audit verify",
         )
     if newest and end.root != newest.root:
         raise errors.AuditError(

@@ -193,7 +193,9 @@ class Log:
         for entry in self.records(after=first - 1, before=first + 1) if first is not None else ():
             if isinstance(entry.event, record.Intent) and entry.event.deployment == deployment:
                 return entry.event
-        raise errors.ConfigError("no_deployment", f"{deployment} is not in the log", fix="see: get deployments")
+        raise errors.ConfigError(
+            "no_deployment", f"{deployment} is not in the log", fix="see: reconciler get deployments"
+        )
 
     def evidence(self, digest: model.Digest) -> bytes:
         """The content that has this digest, hashed again.

@@ -89,7 +89,9 @@ def show(engine: sa.Engine, name: int | str) -> record.Record:
     else:
         found = next(iter(query(engine, id=name)), None)
     if found is None:
-        raise errors.ConfigError("no_record", f"the log has no record {name}", fix="give a seq or an id: audit query")
+        raise errors.ConfigError(
+            "no_record", f"the log has no record {name}", fix="give a seq or an id: reconciler audit query"
+        )
     return found
 
 

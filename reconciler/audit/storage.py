@@ -110,7 +110,7 @@ class Store:
             raise errors.AuditError(
                 "schema",
                 f"tables or triggers of the audit log were changed: {', '.join(changed) or 'one twice'}",
-                fix="stop, keep a copy of the database, and compare it with a backup: audit verify",
+                fix="stop, keep a copy of the database, and compare it with a backup: reconciler audit verify",
             )
 
     def _version(self) -> str | None:

@@ -34,7 +34,7 @@ def _lookup(connection: sa.Connection) -> merkle.Lookup:
                 "cache_broken",
                 "it is not there",
                 where=f"node {position} of level {level}",
-                fix="have the caches made again: audit verify",
+                fix="reconciler audit verify says what differs; reconciler recover --log --reason WHY makes the caches again",
             )
         return found
 

@@ -161,7 +161,6 @@ def _table(header: list[str], row: Callable[[dict[str, JsonValue]], list[str]]) 
 
 
 _text, _short = printing.text, printing.short
-listed = printing.listed
 
 _where = _table(
     ["NAME", "TYPE", "ENV", "SYNC", "HEALTH", "STANDING", "GIT", "CONFIRMED", "DRIFT"],

@@ -78,7 +78,7 @@ def recover(  # noqa: PLR0913 - three ways out behind one verb
         for line in _left(here, stands, back):
             printing.out(line)
         if key is None:
-            printing.say("next: reconciler recover --key KEY prepares the recovery merge")
+            printing.say(f"next: reconciler recover --after {stands.base} --key KEY --push prepares the recovery merge")
             return verifying.exit_code([judged.decision for judged in stands.judged])
         made = prepare(here, stands, back, key, f"refs/heads/{branch}")
         printing.out(f"{made} refs/heads/{branch}")

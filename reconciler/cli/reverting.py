@@ -27,7 +27,7 @@ def prepare(
     found, later = _deployment(deployment, config_file)
     target, before = str(found.get("target")), found.get("before")
     if not isinstance(before, str):
-        fix = "reconciler rollback --pin goes back to what was there before the first deployment"
+        fix = f"reconciler rollback {deployment} --pin --reason WHY goes back to what was there before the first deployment"
         raise _impossible(deployment, "before it there was no state in Git", fix)
     if found.get("beforeFolder"):
         fix = "git revert -m 1 takes the whole merge back, the rename with it"
@@ -72,7 +72,7 @@ def _check(here: clone.Clone, target: str, before: model.Oid, branch: str) -> No
         there = here.repository.resolve(branch)
     except errors.ConfigError:
         return
-    fix = f"have it approved: reconciler approve {name} --key KEY; or remove it: git branch -D {name}"
+    fix = f"have it approved: reconciler approve {name} --key KEY --push; or remove it: git branch -D {name}"
     raise errors.ConfigError("branch", f"this revert is prepared already, as {there}", where=branch, fix=fix)
 
 
@@ -88,7 +88,7 @@ def _tell(name: str, later: Iterable[Row], remote: str, *, pushed: bool) -> None
         )
     if remote and not pushed:
         printing.say(f"not pushed: git push {remote} {name}")
-    printing.say(f"next: have it approved and merged: reconciler approve {name} --key KEY")
+    printing.say(f"next: have it approved and merged: reconciler approve {name} --key KEY --push")
 
 
 def _deployment(deployment: str, config_file: Path | None) -> tuple[Row, tuple[Row, ...]]:

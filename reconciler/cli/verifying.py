@@ -91,7 +91,7 @@ def show(document: printing.Document) -> None:
     for each in printing.items(document):
         _slots(each)
         _mergers(each)
-        for reason in reading.listed(each.get("reasons")):
+        for reason in printing.listed(each.get("reasons")):
             printing.out(f"{printing.short(each.get('revision'))} {printing.reason(reason)}")
         if isinstance(broken := each.get("emergency"), dict):
             who, incident, until = (printing.text(broken.get(name)) for name in ("people", "incident", "until"))
@@ -104,10 +104,10 @@ def _slots(revision: printing.Document) -> None:
     if revision.get("verdict") == model.Verdict.ACCEPT:
         return
     of = printing.short(revision.get("revision"))
-    for rule in reading.listed(revision.get("rules")):
+    for rule in printing.listed(revision.get("rules")):
         need, got = printing.text(rule.get("need")), printing.text(rule.get("got"))
         printing.out(f"{of} rule {printing.text(rule.get('id'))}: needs {need}; has {got}")
-    for slot in reading.listed(revision.get("open")):
+    for slot in printing.listed(revision.get("open")):
         missing, may = printing.text(slot.get("missing")), printing.text(slot.get("may"))
         printing.out(f"{of} missing {missing} of {printing.text(slot.get('slot'))}; may: {may}")
 

@@ -125,7 +125,7 @@ class Braking:
                 message=f"the emergency {owed.incident or owed.revision[:12]} should have been reviewed by "
                 f"{model.print_time(owed.due or at)}",
                 where=owed.revision,
-                fix=f"reconciler review {owed.revision[:12]} --push, by {' and '.join(owed.need)}",
+                fix=f"reconciler review {owed.revision[:12]} --key KEY --push, by {' and '.join(owed.need)}",
             )
             for owed in late
         )

@@ -37,7 +37,7 @@ def test_what_is_asked_wrongly_says_how_to_ask(tmp_path: Path) -> None:
     assert "Did you mean 'get'?" in unknown.err
     nowhere = workspace.run("get", "targets", cwd=tmp_path, env={"RECONCILER_CONFIG": ""})
     assert nowhere.code == 2
-    assert "fix: run `reconciler init`" in nowhere.err
+    assert "fix: run `reconciler init --person NAME=KEY.pub DIR`" in nowhere.err
     assert workspace.run("get", "targets", "-o", "xml", cwd=tmp_path).code == 2
 
 
