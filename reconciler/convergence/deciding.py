@@ -25,7 +25,7 @@ Nor is waiting for gates: a newer accepted state changes nothing here until it i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import assert_never
@@ -38,6 +38,7 @@ from reconciler.convergence import planning
 FIGHT_REST = timedelta(minutes=10)  # After so long without a correction the other writer is thought to be gone.
 MAX_FRUITLESS = 3  # design.md 3: three fruitless stages fail the deployment.
 LOOK_AGAIN_S = 5.0  # After a look that failed.
+SECURITY = "target."  # Errors of the kind that is not retried: a credential turned away, an identity that is not the pinned one.
 WATCH_S = 1.0  # While something becomes healthy.
 _KEYS_NAMED = 3  # in a reason
 
@@ -156,7 +157,9 @@ def decide(  # noqa: C901, PLR0912 - the table of the module's docstring, a row 
 
     if look.busy or (errors and not look.observations) or any(planning.unreadable(key, look) for key in unsettled):
         # An outcome that nobody has seen is not an outcome.
-        return Close(model.Closed.FAILED, errors) if late and not unsettled else Wait(LOOK_AGAIN_S)
+        return (
+            Close(model.Closed.FAILED, errors) if late and not unsettled else Wait(_look_again_s(wanted.state, errors))
+        )
     if unsettled:
         return Settle()
     if isinstance(goal, Stand):
@@ -265,6 +268,12 @@ def is_rolling(look: model.Look) -> bool:
     """
     moving = (seen for seen in look.observations if seen.wanted is not None and seen.health is model.Health.PROGRESSING)
     return look.health is model.Health.PROGRESSING and not look.errors and any(moving)
+
+
+def _look_again_s(wanted: model.Wanted, errors: Iterable[model.Reason]) -> float:
+    """Whoever was turned away comes back at its interval only: a credential that is tried every few seconds locks its account."""
+    turned_away = any(reason.code.startswith(SECURITY) for reason in errors)
+    return max(LOOK_AGAIN_S, wanted.interval_s) if turned_away else LOOK_AGAIN_S
 
 
 def _settled(known: state.Target, look: model.Look, waits: Stand | None, *, late: bool, left_s: float) -> Move:

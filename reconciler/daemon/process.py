@@ -52,6 +52,7 @@ class Daemon:
         self._started = False
         self._turns = turns.Turns(self._turn)
         self._watch = watching.Watch(self._turns.wake, app.watched_paths)
+        self._blind: dict[str, str] = {}  # the targets that cannot be looked at -> the code of why, as it was told
         self._overdue: set[model.Oid] = set()  # the reviews that were told to be late
         self._unread: set[model.Oid] = set()  # the reviews that were told to be beyond reading
         app.core.audit.subscribe(self._heard)
@@ -82,6 +83,8 @@ class Daemon:
         _say(name, move)
         if name == "watch":
             self._remind()
+        else:
+            self._tell_sight(name.removeprefix("target:"))
         heard = silent and not self._core.contact.is_silent(self._app.clock.now())
         if name == "watch" and (
             heard or not self._started
@@ -91,6 +94,22 @@ class Daemon:
                 if each != "watch":
                     self._turns.wake(each)
         return in_s
+
+    def _tell_sight(self, name: str) -> None:
+        """That a target cannot be looked at, and that it can again: told once, and as an error where somebody was turned away.
+
+        Nothing of it is on record: it is no standing, since nobody knows how the target is.
+        """
+        seen = self._core.looked_at().get(name)
+        why = seen.last.errors.get(model.Key("")) if seen and seen.last else None
+        before = self._blind.get(name)
+        if why is not None and why.code != before:
+            self._blind[name] = why.code
+            told = logger.error if why.code.startswith(deciding.SECURITY) else logger.warning
+            told("cannot look", target=name, code=why.code, error=why.message, fix=why.fix)
+        elif why is None and before is not None and seen and seen.last:
+            del self._blind[name]
+            logger.info("can look again", target=name)
 
     def _remind(self) -> None:
         """A review that is late is told once in each life of the daemon; time alone makes it so, and no record.

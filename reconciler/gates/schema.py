@@ -36,8 +36,11 @@ class SchemaGate:
             desired = change.after[name]
             document = sources.read_document(repository, desired)
             files = {file.path: file for file in sources.read_payload(desired)}
-            found += limits.check(desired, document, files.values(), rules)
-            found += self._shape(desired, document, rules)
+            outside = limits.check(desired, document, files.values(), rules)
+            said = {(reason.code, reason.message) for reason in outside}
+            found += outside
+            # What a driver's objects refer to stands in the files too, mostly: there it has a line of its own.
+            found += (r for r in self._shape(desired, document, rules) if (r.code, r.message) not in said)
             found += _expired(desired, document, self._facilities.clock.now().date())
             found += neighbours.dependency_reasons(desired, document, outlines)
             found += neighbours.rename_reasons(desired, document, outlines)

@@ -58,6 +58,13 @@ ROWS: list[
     tuple[str, state.Target, model.Look, Brakes, Move | model.Cause]
 ] = [  # A cause: the first stage is written, for it.
     ("look failed: wait", known(), BLIND, Brakes(), Wait(5)),
+    (
+        "look failed, somebody was turned away: wait for the interval",
+        known(),
+        look(errors={"": model.Reason(code="target.auth_failed", message="")}),
+        Brakes(),
+        Wait(60),
+    ),
     ("look failed, open: wait", known(open=OPEN), BLIND, Brakes(), Wait(5)),
     ("look failed past the deadline: failed", known(open=LATE), BLIND, Brakes(), Close(FAILED, WHY)),
     ("look failed, a write unaccounted for: wait, however late", known(open=LOST_AND_LATE), BLIND, Brakes(), Wait(5)),

@@ -89,7 +89,7 @@ def test_a_patch_of_an_overlay_brings_in_nothing_that_a_policy_forbids(estate: g
 def test_t17_a_secret_of_another_environment_is_found_wherever_it_is_written(estate: gating.Estate) -> None:
     secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData:\n  url: 'vault:kv/prod/db#url'\n"
     commit(estate, {"manifests/s.yaml": secret})
-    assert judged(estate)[0] == ("environment_limits", "targets/app/manifests/s.yaml:5")
+    assert judged(estate) == [("environment_limits", "targets/app/manifests/s.yaml:5")]
     patch = PRIVILEGED.replace("Deployment", "Secret").replace("app.yaml", "s.yaml").partition("      - ")[0]
     patch += '      - {op: replace, path: /stringData/url, value: "vault:kv/prod/db#url"}\n'
     files = {"prod/s.yaml": secret.replace("vault:kv/prod/db#url", "env:URL"), "prod/kustomization.yaml": patch}
