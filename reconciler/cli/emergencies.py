@@ -23,6 +23,7 @@ from reconciler.cli import (
     options,
     printing,
     sealing,
+    spent,
 )
 
 app = typer.Typer(rich_markup_mode=None)
@@ -61,7 +62,7 @@ def emergency(  # noqa: PLR0913 - one option for each field of a statement
     with clone.opened(clone.Place(place, remote, ref), after=after) as here:
         found = candidates.find(here, here.resolve(head))
         rules = policy.read_policy(here.repository, found.base)
-        for line in (*approving.describe(here, found, rules), *_stands_in(found, rules)):
+        for line in (*approving.describe(here, found, rules), *_stands_in(here, found, rules)):
             printing.out(line)
         person = keys.owner(rules, key, "approve", datetime.now(UTC)).name
         rule = _scope(found, rules, person, incident)
@@ -87,16 +88,17 @@ def emergency(  # noqa: PLR0913 - one option for each field of a statement
         )
         sealing.sign(here, rules, claim, key, file, push=push)
         if file is None:
-            _conclude(candidates.find(here, found.commit).judged.decision, rule)
+            _conclude(candidates.find(here, found.commit).judged.decision)
     return exit_codes.FINE
 
 
-def _stands_in(found: candidates.Candidate, rules: policy.Policy) -> Iterator[str]:
+def _stands_in(here: clone.Clone, found: candidates.Candidate, rules: policy.Policy) -> Iterator[str]:
     """What the policy lets an emergency do for this change, and what it costs."""
     rule = rules.emergency
     if rule is None:
         return
     yield f"breaks glass {', '.join(str(slot) for slot in rule.need)}; at most {rule.max_per_week} a week"
+    yield from spent.describe(here, rule, datetime.now(UTC))
     for name in found.judged.binding.environments if found.judged.binding else ():
         now = datetime.now(UTC)
         closed, strict = rules.deferred(name, now), rules.deferred(name, now, emergency=True)
@@ -146,8 +148,8 @@ def _lifetime(asked: str, rule: policy.Emergency) -> timedelta:
     return timedelta(seconds=wanted_s)
 
 
-def _conclude(decision: record.Decision, rule: policy.Emergency) -> None:
-    """The verdict with this statement counted. How many there were this week is on the daemon's record."""
+def _conclude(decision: record.Decision) -> None:
+    """The verdict with this statement counted. How many there were this week is on the daemon's record: see `spent.py`."""
     printing.out(f"verdict      {decision.verdict}")
     for reason in decision.reasons:
         printing.out(f"             {changes.visible(printing.reason(reason.model_dump()))}")
@@ -157,7 +159,3 @@ def _conclude(decision: record.Decision, rule: policy.Emergency) -> None:
         )
     elif decision.verdict is model.Verdict.ACCEPT:
         printing.out("not needed   the usual approvals are there, and nothing is closed")
-    if rule.max_per_week:
-        printing.out(
-            f"note         the daemon counts: at most {rule.max_per_week} a week (reconciler get obligations --all)"
-        )

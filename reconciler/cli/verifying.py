@@ -20,6 +20,9 @@ from reconciler.views import revisions
 
 app = typer.Typer(rich_markup_mode=None)
 _GONE = "0"
+_UNCOUNTED = (
+    "note: how many emergencies there were this week is on the daemon's record: reconciler get obligations --all"
+)
 
 
 @app.command()
@@ -49,6 +52,8 @@ def verify(
     with clone.opened(where, after=after) as here:
         found = _judge(here, head, tip, after)
     printing.emit(as_document(found), output, show)
+    if any(each.decision.emergency for each in found):
+        printing.say(_UNCOUNTED)
     return exit_code([each.decision for each in found])
 
 

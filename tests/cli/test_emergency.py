@@ -57,7 +57,9 @@ def test_an_emergency_goes_in_is_reviewed_and_both_can_be_asked_about(bank: Work
     ), said.out + said.err
     row = bank.here("verify", "--head", "mend", "-o", "json").items[0]
     assert (row["verdict"], row["emergency"]["people"], row["emergency"]["incident"]) == ("ACCEPT", ["carol"], "INC1")
-    assert "emergency: INC1 by carol" in bank.here("verify", "--head", "mend").out
+    told = bank.here("verify", "--head", "mend")
+    assert "emergency: INC1 by carol" in told.out
+    assert "is on the daemon's record" in told.err
     (statement,) = bank.here("get", "approvals", "mend", "-o", "json").items
     assert (statement["decision"], statement["counts"]) == ("emergency", True)
 
@@ -88,6 +90,23 @@ def test_an_emergency_goes_in_is_reviewed_and_both_can_be_asked_about(bank: Work
     assert (closed["state"], closed["people"], closed["reviewers"]) == ("closed", ["carol"], ["bob", "erin"])
     assert bank.there("audit", "query", "--type", "obligation").code == 0
     assert bank.there("audit", "verify").code == 0
+
+
+def test_a_clone_counts_the_emergencies_of_the_week_from_the_statements_that_lie_there(bank: Workspace) -> None:
+    for number in (1, 2):
+        bank.branch(f"mend-{number}", bank.motd(f"Mended {number} times."))
+        said = broken(bank, f"mend-{number}", "carol", "--incident", f"INC{number}", "--reason", "down")
+        assert f"spent        {number - 1} of 2 this week, as far as this clone knows" in said.out, said.out
+        assert bank.merge(f"mend-{number}", "bob").code == 0
+        git(bank.clone, "fetch", "-q", "origin")
+    bank.land("usual", bank.motd("As usual."))
+    git(bank.clone, "fetch", "-q", "origin")
+    bank.branch("mend-3", bank.motd("Once more."))
+    third = broken(bank, "mend-3", "dan")
+    assert "spent        2 of 2 this week, as far as this clone knows" in third.out
+    assert [f"INC{number} by carol" in third.out for number in (1, 2)] == [True, True]
+    assert "one more is a HOLD(emergency_scope) until about" in third.out
+    assert "the daemon counts by its record" in third.out
 
 
 def test_reviews_that_strangers_bury_are_told_and_the_way_out_of_the_page_leads_out(bank: Workspace) -> None:
