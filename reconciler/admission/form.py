@@ -212,6 +212,8 @@ def _denials(
     signer: policy.Signer | model.Reason | None = None,
 ) -> Iterator[model.Reason]:
     """M, the commits that it brings in, their trees, keys and people."""
+    if not (denied.commits or denied.keys or denied.people):
+        return
     ids = [oid for each in shape.span.commits for oid in (each.commit.id, each.commit.tree)]
     signers = [each.signer for each in shape.span.commits if each.signer]
     if merge is not None:

@@ -15,6 +15,8 @@ from reconciler.audit import log, record, state
 from reconciler.convergence import deciding
 from reconciler.daemon import contact
 
+ENTRIES = 256  # of the log that are kept
+
 
 class _Said(NamedTuple):
     """What people said since about a change that is not yet written."""
@@ -40,6 +42,7 @@ class Braking:
         self._contact = heard_of
         self._said: dict[str, _Said] = {}
         self._glass: dict[str, tuple[object, bool]] = {}
+        self._entries: dict[int, record.Record] = {}
 
     def brakes(self, wanted: model.Wanted, known: state.Target) -> deciding.Brakes:
         now = self._audit.state
@@ -144,8 +147,8 @@ class Braking:
 
     def _decisions(self, seq: int) -> tuple[record.Decision, ...]:
         """The one behind what is wanted; none where it was taken over."""
-        found = (entry.event for entry in self._audit.records(after=seq - 1, before=seq + 1))
-        return tuple(event for event in found if isinstance(event, record.Decision))
+        entry = self._event(seq)
+        return (entry.event,) if entry is not None and isinstance(entry.event, record.Decision) else ()
 
     def _is_return(self, seq: int) -> bool:
         """Whether the merge behind what is wanted came in under the policy's `rollback` rule (trust.md 2.3, 5.3)."""
@@ -155,9 +158,8 @@ class Braking:
         terms = self.terms
         return tuple(
             reason
-            for entry in self._audit.records(after=seq - 1, before=seq + 1)
-            if isinstance(entry.event, record.Decision)
-            for reason in withdrawing.withdrawn(self._repository, entry.event, self._audit.state, terms=terms)
+            for decision in self._decisions(seq)
+            for reason in withdrawing.withdrawn(self._repository, decision, self._audit.state, terms=terms)
         )
 
     def _unwaived(self, known: state.Target) -> model.ValidationResult:
@@ -173,7 +175,15 @@ class Braking:
         return withdrawing.unwaived(self._repository, merge.event, cleared.event, rules, around)
 
     def _event(self, seq: int) -> record.Record | None:
-        return next(iter(self._audit.records(after=seq - 1, before=seq + 1)), None)
+        """One entry of the log, which never changes: reading it again was half of what asking again costs."""
+        kept = self._entries.get(seq)
+        if kept is None:
+            kept = next(iter(self._audit.records(after=seq - 1, before=seq + 1)), None)
+            if kept is not None:
+                if len(self._entries) >= ENTRIES:
+                    self._entries = {}
+                self._entries[seq] = kept
+        return kept
 
     def _rewritten(self, now: state.State) -> Iterator[model.Reason]:
         """A change does not begin where the watched branch no longer holds it; drift and rollback go on."""
