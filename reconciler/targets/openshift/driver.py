@@ -78,6 +78,7 @@ class Openshift:
         until = self._clock.monotonic_s() + deadline_s
         terms = self._prepare(wanted)
         on = self._connect(wanted)
+        on.discovery.ensure()  # A cluster that is dead is tried again and again: nothing is read for it first.
         read = self._read(wanted)
         options = document.options(wanted)
         absent = self._absent if self._clock.monotonic_s() < self._absent_until else frozenset()

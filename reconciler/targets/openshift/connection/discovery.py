@@ -52,10 +52,14 @@ class Discovery:
 
         Raises: as `Client.get`.
         """
-        if not self._found:
-            self.refresh()
+        self.ensure()
         versions = self._found.get((group, kind), {})
         return versions.get(version) if version else next(iter(versions.values()), None)
+
+    def ensure(self) -> None:
+        """Have read it once. Raises: as `Client.get`."""
+        if not self._found:
+            self.refresh()
 
     def refresh(self) -> None:
         """Read all of it anew. Raises: as `Client.get`."""
