@@ -6,6 +6,7 @@ signature is good. Not here: the network (`git/`), the log (`admit.py`), gates (
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
@@ -18,6 +19,8 @@ Denied = form.Denied
 Terms = form.Terms
 Judged = verdict.Judged
 Keep = Callable[[Judged], state.State]
+
+TOLD = 1000  # accepted ones that a walk returns: what years brought is not held in memory twice
 
 __all__ = ["HALT", "HISTORY", "REJECT", "Denied", "Judged", "Keep", "Terms", "examine", "examine_head", "judge", "walk"]
 
@@ -37,7 +40,8 @@ def walk(
     accepted commit. `keep` is the only difference between the daemon and a clone: an append there, a fold in memory here.
     A clone needs no log to begin with: `state.State(tip=<the remote-tracking ref of the watched branch>)`.
 
-    A rewritten history is one HALT, its revision the tip; it is not given to `keep`.
+    Returns what was decided, oldest first; of what was accepted the newest `TOLD`: `keep` was given each. A rewritten
+    history is one HALT, its revision the tip; it is not given to `keep`.
 
     Raises: AuditError(object_hash) when an object is not what its id says.
     """
@@ -46,7 +50,8 @@ def walk(
         chain = tuple(repository.first_parents(tip, base))
     except errors.PermanentError as exc:
         return (verdict.refuse(base, tip, model.Reason.of(exc), decided=clock.now()),)
-    decided: list[record.Decision] = []
+    decided: dict[model.Oid, record.Decision] = {}
+    accepted = deque[model.Oid]()
     passed: tuple[model.Oid, ...] = ()
     seen = known.seen
     for revision in chain:
@@ -54,11 +59,15 @@ def walk(
         known = known.model_copy(update={"seen": seen})
         judged = examine(repository, revision, known, skipped=passed, terms=terms, now=clock.now())
         known = keep(judged)
-        decided.append(judged.decision)
+        decided[revision] = judged.decision
         if judged.decision.verdict is model.Verdict.HALT:
             break
         passed = () if judged.decision.verdict is model.Verdict.ACCEPT else (*passed, revision)
-    return tuple(decided)
+        if not passed:
+            accepted.append(revision)
+        if len(accepted) > TOLD:
+            del decided[accepted.popleft()]
+    return tuple(decided.values())
 
 
 def judge(

@@ -71,7 +71,8 @@ def walk(here: clone.Clone, tip: model.Oid) -> tuple[judging.Judged, ...]:
         return known
 
     decided = judging.walk(here.repository, tip, known, keep, terms=here.terms, clock=clock.SystemClock())
-    return tuple(found.get(each.revision) or judging.Judged(each) for each in decided)
+    unheard = (judging.Judged(each) for each in decided if each.revision not in found)  # Of a rewritten history.
+    return (*found.values(), *unheard)
 
 
 def examine(here: clone.Clone, head: model.Oid) -> judging.Judged:

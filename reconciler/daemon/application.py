@@ -248,16 +248,18 @@ class Application:
 
     def walk(self, tip: model.Oid) -> Sequence[events.Decision]:
         """The verdicts on what follows the last accepted commit up to this tip; recorded nowhere."""
-        known = self.state()
+        known, found = self.state(), list[events.Decision]()
 
         def keep(judged: judging.Judged) -> folded.State:
             nonlocal known
+            found.append(judged.decision)
             accepted = judged.decision.verdict is model.Verdict.ACCEPT
             known = known.model_copy(update={"tip": judged.decision.revision}) if accepted else known
             return known
 
         terms = self.core.settings.terms
-        return judging.walk(self.core.repository, tip, known, keep, terms=terms, clock=self.clock)
+        decided = judging.walk(self.core.repository, tip, known, keep, terms=terms, clock=self.clock)
+        return found or decided  # A rewritten history is not given to `keep`.
 
     def _wanted(self, known: folded.Target) -> model.Wanted | None:
         """The state that a target should be in, as far as it can be read."""

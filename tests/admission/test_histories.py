@@ -178,3 +178,15 @@ def test_a_fast_branch_hides_no_unsigned_commit(bank: estate.Estate) -> None:
         merge = bank.merge(head)
         bank.approve(merge, "bob")
         assert estate.codes(bank.judge(merge)) == {"unsigned_commit"}, n
+
+
+def test_a_long_walk_returns_the_newest_it_accepted_and_all_it_did_not(
+    bank: estate.Estate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judging, "TOLD", 2)
+    merges = [bank.change({"targets/ledger/resources.yaml": estate.resources(n)}) for n in range(2, 6)]
+    refused = bank.change(SANDBOX, "alice", ())
+    blocked = bank.change(PAYMENTS)
+    told = walk(bank)
+    assert [decision.revision for decision in told] == [*merges[-2:], refused, blocked]
+    assert verdicts(told) == [ACCEPT, ACCEPT, HOLD, HOLD]

@@ -8,6 +8,7 @@ import pytest
 from support import estate, lab
 
 from reconciler import model
+from reconciler.admission import statement
 from reconciler.audit import log, record
 
 TARGET = "payments"
@@ -28,7 +29,7 @@ def merge(life: lab.Process) -> model.Oid:
     return merged
 
 
-def said(life: lab.Process, merge: model.Oid, person: str, decision: str = "approve") -> None:
+def said(life: lab.Process, merge: model.Oid, person: str, decision: statement.Decision = "approve") -> None:
     life.lab.bank.approve(merge, person, decision=decision)
     life.core.contact.note_upload()
 
