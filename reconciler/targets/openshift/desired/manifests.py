@@ -22,6 +22,7 @@ ENDINGS = (".yaml", ".yml", ".json")
 MAX_OBJECTS = 5000
 MAX_SHOWN = 20  # reasons in one error; `problems` gives all of them
 KEPT = 64  # readings of payloads; a driver that is looked through keeps its own
+KEPT_OF_ONE = 3  # of one target: what it was, what it is, and what is to be merged; a thousand objects take a megabyte
 
 
 class Manifest(NamedTuple):
@@ -142,6 +143,9 @@ class _Kept:
         with self._lock:
             self._entries[document.where(desired), desired.digest] = (self._input(desired), reading)
             self._entries.move_to_end((document.where(desired), desired.digest))
+            of_one = [key for key in self._entries if key[0] == document.where(desired)]
+            for oldest in of_one[:-KEPT_OF_ONE]:
+                del self._entries[oldest]
             while len(self._entries) > KEPT:
                 self._entries.popitem(last=False)
 
