@@ -19,7 +19,7 @@ from reconciler.cli import main
 SOURCES = Path(reconciler.__file__).parent
 # Up to where prose goes on; a value that is put in at run time stands as VALUE.
 AUTHORS = ("made by reconciler init", "reconciler init")  # of commits and records, and nothing to run
-PRINTED = re.compile(r"reconciler (?P<name>[a-z]+)(?P<rest>(?: (?:[A-Z][A-Za-z./=:]*|VALUE|-[-a-zA-Z]+|[a-z-]+))*)")
+PRINTED = re.compile(r"reconciler (?P<name>[a-z]+)(?P<rest>(?: (?:[A-Z][A-Za-z0-9./=:]*|VALUE|-[-a-zA-Z]+|[a-z-]+))*)")
 
 
 def texts(node: ast.AST) -> Iterator[tuple[int, str]]:
