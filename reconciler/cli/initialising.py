@@ -187,7 +187,15 @@ def _write(plan: _Plan, signer: writing.Signer | None, *, existing: bool) -> mod
         path = plan.repository / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(blob)
-    genesis = writing.commit(plan.repository, signer, MESSAGE) if signer else _commit_unsigned(plan)
+    try:
+        genesis = writing.commit(plan.repository, signer, MESSAGE) if signer else _commit_unsigned(plan)
+    except errors.PermanentError as exc:
+        for name in plan.files if existing else ():  # So that it can be tried again: the work tree was clean.
+            (plan.repository / name).unlink()
+        if existing:
+            writing.unstage(plan.repository)
+        fix = "mend what git complains of there, .gitattributes among it, and try again"
+        raise errors.ConfigError("repository", exc.message, where=str(plan.repository), fix=fix) from exc
     plan.daemon.mkdir(parents=True, exist_ok=True)
     signing.FileSigner.make(plan.daemon / "log_ed25519")
     (plan.daemon / "state").mkdir(mode=0o700)

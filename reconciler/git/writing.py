@@ -69,13 +69,18 @@ def make_repository(path: Path, branch: str = "main", *, takes_pushes: bool = Fa
 
 
 def commit(path: Path, signer: Signer, message: str) -> model.Oid:
-    """Commit all that the work tree holds, signed."""
-    import git
+    """Commit all that the work tree holds, signed.
 
-    with git.Repo(path) as repo:
-        repo.git.add(all=True)
-        _git(path, *signer.options, "commit", "--quiet", "-S", "-m", message, variables=signer.variables)
-        return model.Oid(repo.head.commit.hexsha)
+    Raises: PermanentError(git), also where the repository's own attributes refuse a file.
+    """
+    _git(path, "add", "--all")
+    _git(path, *signer.options, "commit", "--quiet", "-S", "-m", message, variables=signer.variables)
+    return model.Oid(_git(path, "rev-parse", "HEAD"))
+
+
+def unstage(path: Path) -> None:
+    """Let the index be what HEAD holds; the work tree stays."""
+    _git(path, "reset", "--quiet")
 
 
 def merge(path: Path, head: model.Oid, *, onto: model.Oid, signer: Signer, message: str) -> model.Oid:

@@ -184,3 +184,15 @@ def test_an_existing_repository_gets_the_policy_on_its_tip(keys: Path) -> None:
     assert workspace.run("once", cwd=keys / "state-daemon").code == 0
     again = workspace.run(*asked, cwd=keys)
     assert "there is an approval policy already" in again.err
+
+
+def test_an_existing_repository_whose_attributes_refuse_the_policy_is_left_as_it_was(keys: Path) -> None:
+    path = keys / "existing"
+    workspace.git(keys, "init", "-q", "-b", "main", path)
+    (path / ".gitattributes").write_text("*.yaml working-tree-encoding=UTF-16\n")
+    workspace.git(path, "add", ".")
+    workspace.git(path, "-c", "user.name=a", "-c", "user.email=a@x", "commit", "-q", "-m", "theirs")
+    named = [part for name in ("alice", "bob") for part in ("--person", f"{name}={keys / name}.pub")]
+    made = workspace.run("init", *named, "--key", keys / "alice", "--existing", path, cwd=keys)
+    assert (made.code, "BOM is required in 'policies/approval.yaml'" in made.err) == (2, True), made.err
+    assert workspace.git(path, "status", "--porcelain") == ""
