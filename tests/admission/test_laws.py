@@ -1,6 +1,7 @@
 """Laws of the judge (trust.md 8, property tests): what may vary, and what never lets a merge in.
 
-RECONCILER_EXAMPLES=2000 looks at so many examples of each; without it a few dozen are enough to keep the suite short.
+RECONCILER_EXAMPLES=2000 looks at so many examples of each, and at every single bit of a merge, an envelope and a policy; without it
+a few dozen are enough to keep the suite short.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ import json
 import os
 import random
 import time
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import estate, objects, signing
 
-from reconciler import model
+from reconciler import errors, model
 from reconciler.admission import ballot, judging
 
 FILES = {
@@ -27,8 +29,11 @@ FILES = {
 }
 APPROVERS = ("bob", "grace", "carol", "dan", "frank")
 EXAMPLES = int(os.environ.get("RECONCILER_EXAMPLES", "40"))
+THOUSANDS = 1000
 QUICK = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 ACCEPT, HOLD = model.Verdict.ACCEPT, model.Verdict.HOLD
+
+pytestmark = pytest.mark.timeout(1800)  # Thousands of examples take minutes.
 
 
 @functools.cache
@@ -184,6 +189,47 @@ def test_a_flipped_bit_of_the_policy_never_lets_it_in_as_it_was_approved(seed: i
     bank.approve(bad, "bob", *estate.ADMINS, binding=bank.binding(good, head=head))
     assert bank.judge(good).verdict is ACCEPT
     assert bank.judge(bad).verdict is not ACCEPT
+
+
+def bits(raw: bytes, seed: int) -> Iterator[bytes]:
+    """With one bit flipped: each of them once where examples are asked for by the thousand, else some."""
+    every = range(len(raw) * 8)
+    for bit in every if EXAMPLES >= THOUSANDS else random.Random(seed).sample(every, EXAMPLES):
+        flipped = bytearray(raw)
+        flipped[bit // 8] ^= 1 << bit % 8
+        yield bytes(flipped)
+
+
+def test_no_bit_of_the_merge_can_be_flipped() -> None:
+    bank, merge, envelopes = accepted()
+    for raw in bits(bank.store.commit(merge), 1):
+        assert judge(envelopes, bank.store.add(b"commit", raw)) is not ACCEPT, raw
+
+
+@pytest.mark.parametrize("field", ["payload", "sig"])
+def test_no_bit_of_an_envelope_can_be_flipped(field: str) -> None:
+    _, _, (first, *others) = accepted()
+    document = json.loads(first)
+    place = document if field == "payload" else document["signatures"][0]
+    for raw in bits(base64.b64decode(place[field]), 2):
+        place[field] = base64.b64encode(raw).decode()
+        assert judge((model.canonical_json(document), *others)) is not ACCEPT, raw
+
+
+def test_no_bit_of_the_policy_in_force_can_be_flipped() -> None:
+    """It lies under the name of what it was: that is an alarm, and no verdict."""
+    bank = estate.Estate(estate.targets())
+    merge = bank.merge(bank.branch(FILES))
+    bank.approve(merge, *APPROVERS)
+    blob = estate.policy_blob(bank.spec)
+    oid = bank.store.tree(bank.genesis)[estate.POLICY_PATH.encode()].oid
+    assert bank.judge(merge).verdict is ACCEPT
+    for raw in bits(blob, 3):
+        bank.store.damage(oid, raw)
+        with pytest.raises(errors.AuditError):
+            bank.judge(merge)
+    bank.store.damage(oid, blob)
+    assert bank.judge(merge).verdict is ACCEPT
 
 
 @QUICK
