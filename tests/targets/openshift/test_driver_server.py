@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -357,6 +357,52 @@ def test_a_renamed_target_keeps_its_objects_and_nothing_stays_with_the_old_name(
 
 
 # --- what cannot be changed -----------------------------------------------------------------------------------------------
+
+
+def job(namespace: str, image: str) -> dict[str, Any]:
+    pod = {"restartPolicy": "Never", "containers": [{"name": "a", "image": image}]}
+    named = {"name": "migrate", "namespace": namespace}
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": named, "spec": {"template": {"spec": pod}}}
+
+
+def stateful_set(namespace: str, service: str) -> dict[str, Any]:
+    template = {
+        "metadata": {"labels": {"app": "db"}},
+        "spec": {"containers": [{"name": "a", "image": "example.test/a:1"}]},
+    }
+    spec = {
+        "serviceName": service.partition("/")[2],
+        "replicas": 0,
+        "selector": {"matchLabels": {"app": "db"}},
+        "template": template,
+    }
+    named = {"name": "db", "namespace": namespace}
+    return {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": named, "spec": spec}
+
+
+def secret_of(namespace: str, kind: str) -> dict[str, Any]:
+    named = {"name": "s", "namespace": namespace}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": named, "type": kind, "stringData": {"p": "env:PASSWORD"}}
+
+
+@pytest.mark.parametrize("make", [job, stateful_set, secret_of])
+def test_what_cannot_be_changed_is_called_so_in_few_words(
+    make: Callable[[str, str], dict[str, Any]],
+    kube: planes.ControlPlane,
+    kube_namespace: str,
+    tmp_path: Path,
+) -> None:
+    """A Job's server quotes the whole pod in front of what is wrong; a StatefulSet's has other words; of a Secret nothing is shown."""
+    held = openshift.Daemon(openshift.facilities(tmp_path, kube.kubeconfig("deployer"), PASSWORD="hunter2-4711"))
+    held.converge(openshift.desired(kube_namespace, make(kube_namespace, "example.test/one")))
+    changed = openshift.desired(kube_namespace, make(kube_namespace, "example.test/two"))
+    (result,) = held.write(changed, held.plan(changed))
+    assert result.finding is not None
+    assert (result.effect, result.finding.code) == (model.Effect.FAILED, "immutable")
+    assert "replace:" in result.finding.fix
+    assert len(result.finding.message) < 500
+    assert "hunter2" not in result.finding.message
+    held.driver.close()
 
 
 def test_an_immutable_field_fails_unless_the_document_lets_the_object_be_replaced(

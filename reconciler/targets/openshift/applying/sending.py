@@ -15,7 +15,7 @@ from typing import Any
 
 from reconciler import errors, model, ports
 from reconciler.targets.openshift import masking
-from reconciler.targets.openshift.connection import cache, client, cluster, comparing
+from reconciler.targets.openshift.connection import cache, client, cluster, comparing, wording
 from reconciler.targets.openshift.connection.client import Body
 from reconciler.targets.openshift.observing import proposing
 
@@ -219,8 +219,7 @@ def ok(write: Write, answer: client.Answer) -> Body:
     reason = model.Reason(code=said.code, message=said.message, where=where, fix=said.fix)
     if isinstance(said, errors.TransientError) or _is_terminating_namespace(answer):
         raise LaterError(reason)
-    immutable = answer.status == client.INVALID and "immutable" in said.message
-    if immutable:
+    if answer.status == client.INVALID and wording.is_immutable(answer.body):
         fix = f'replace: ["{write.step.key}"] deletes it and makes it anew'
         raise RefusedError(reason.model_copy(update={"code": "immutable", "fix": fix}), must_replace=True)
     raise RefusedError(reason)

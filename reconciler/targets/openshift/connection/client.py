@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from reconciler import errors, redact
-from reconciler.targets.openshift.connection import kubeconfig, sharing
+from reconciler.targets.openshift.connection import kubeconfig, sharing, wording
 
 Body = dict[
     str, Any
@@ -264,7 +264,9 @@ def _said(answer: Answer, *, sensitive: bool) -> str:
     if sensitive:
         fields = ", ".join(sorted({str(cause.get("field", "")) for cause in answer.causes} - {""}))
         return redact.line(f"{answer.status} {reason or ''} {fields}".strip())
-    return redact.line(_message(answer) or str(reason or f"status {answer.status}"), limit_chars=MAX_MESSAGE)
+    return redact.line(
+        wording.shortened(answer.body) or str(reason or f"status {answer.status}"), limit_chars=MAX_MESSAGE
+    )
 
 
 def _headers(endpoint: kubeconfig.Endpoint, identity: Identity) -> Any:
