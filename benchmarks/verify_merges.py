@@ -6,7 +6,7 @@ A real bare repository, packed, of a hundred targets; it is made once and kept i
 Ours: the verdict on each merge, with everything of trust.md 2.3: every object re-hashed, the grammar, four signatures (the
 merge, the commit that it brings in, two approvals), the history, the tree, the effect, rules and slots.
 git's: the signatures of the merge and of the commit that it brings in, two of the four; nothing else.
-Cold: a new process, its start included. The files are in the system's cache for both. git's loop is a shell's, over a sample;
+Cold: a new process, its start included, with its bytecode compiled as an installed program has it. The files are in the system's cache for both. git's loop is a shell's, over a sample;
 it runs in turns with ours, a few merges after every 250, because machines are shared: what slows one down slows both.
 """
 
@@ -153,7 +153,8 @@ def judge(folder: Path, sample: int) -> None:
         warm.to(bank["tip"])
     if not (cold.accepted == len(cold.chain) and warm.accepted == WARM):
         raise SystemExit(f"{cold.accepted} of {len(cold.chain)} were accepted")
-    print(json.dumps([beside.loop, beside.at_once, beside.merges, warm.took]))
+    peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    print(json.dumps([beside.loop, beside.at_once, beside.merges, warm.took, peak_mib]))
 
 
 class Walk:
@@ -179,15 +180,19 @@ class Walk:
         return self._known
 
 
-def judge_in_a_new_process(folder: Path, sample: int) -> tuple[Took, Took, Took, int, float]:
-    """Ours cold; git's loop and git at once, over how many merges; and the seconds of ours, warm."""
+def judge_in_a_new_process(folder: Path, sample: int) -> tuple[Took, Took, Took, int, float, int]:
+    """Ours cold; git's loop and git at once, over how many merges; the seconds of ours, warm; and the memory of ours."""
+    installed = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    installed["PYTHONPYCACHEPREFIX"] = str(folder / "bytecode")
+    command = [sys.executable, __file__]
+    subprocess.run([*command, "--help"], check=True, env=installed, stdout=subprocess.DEVNULL)  # Compiles it.
     begun = Took.so_far()
-    command = [sys.executable, __file__, "--judge", str(folder), "--sample", str(sample)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
+    command += ["--judge", str(folder), "--sample", str(sample)]
+    done = subprocess.run(command, check=True, env=installed, stdout=subprocess.PIPE)
     whole = Took.so_far() - begun
-    loop, at_once, merges, again = json.loads(done.stdout)
+    loop, at_once, merges, again, peak_mib = json.loads(done.stdout)
     git, one, warm = Took(*loop), Took(*at_once), Took(*again)
-    return whole - git - one - warm, git, one, merges, warm.wall_s
+    return whole - git - one - warm, git, one, merges, warm.wall_s, peak_mib
 
 
 # --- git's ----------------------------------------------------------------------------------------------------------
@@ -250,11 +255,12 @@ def main() -> None:
         judge(chosen.judge, chosen.sample)
         return
     folder = find_or_make(chosen.merges, anew=chosen.anew)
-    cold, loop, one, size, warm_s = judge_in_a_new_process(folder, chosen.sample)
+    cold, loop, one, size, warm_s, peak_mib = judge_in_a_new_process(folder, chosen.sample)
     rows = [
         ("merges, each with a commit and two approvals", f"{chosen.merges:,}"),
         ("ours, cold", f"{cold.wall_s:.1f} s: {cold.each(chosen.merges)}"),
         (f"ours, the last {WARM} once more", f"{warm_s * 1000 / WARM:.2f} ms a merge"),
+        ("memory of ours, at its most", f"{peak_mib} MiB"),
         (f"a loop of `git verify-commit`, merge and commit (of {size} merges)", loop.each(size)),
         ("one `git verify-commit` of as many at once", one.each(size)),
         ("cold, times faster than the loop", times_faster(cold, loop, chosen.merges / size)),
