@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import re
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -52,18 +53,27 @@ _MARKER = re.compile(rb"^---(?=[ \t\r\n]|\Z)", re.MULTILINE)
 _Frame: TypeAlias = "_Mapping | _Sequence"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Located:
-    """A document and the line of each value in it: `lines["spec", "rules", 0]`."""
+    """A document and the line of each value in it, counted from its own top: `lines["spec", "rules", 0]`.
+
+    `source` is the same document where it was read first: what was found out about it there holds wherever it stands.
+    """
 
     value: JsonValue
     lines: Mapping[Path, int]
+    first_line: int = 1  # of the document in its file
+    elsewhere: Located | None = field(default=None, repr=False)
+
+    @property
+    def source(self) -> Located:
+        return self.elsewhere or self
 
     def line(self, path: Path) -> int:
         """The line of this value, or of the nearest one above it that exists."""
         while path and path not in self.lines:
             path = path[:-1]
-        return self.lines.get(path, 1)
+        return self.lines.get(path, 1) + self.first_line - 1
 
 
 def load(blob: bytes, where: str) -> dict[str, JsonValue]:
@@ -99,7 +109,7 @@ def parse(blob: bytes, where: str, *, first_line: int = 1) -> Located:
         ) from exc
     except UnicodeDecodeError as exc:
         raise errors.ConfigError("parse", "not UTF-8", where=where, fix="save the file as UTF-8") from exc
-    return Located(builder.root, builder.lines)
+    return Located(builder.root, builder.lines, first_line)
 
 
 def parse_all(blob: bytes, where: str) -> tuple[Located, ...]:
@@ -144,13 +154,36 @@ class _Last:
 _LAST = _Last(4 << 20)
 
 
+class _Parts:
+    """Documents of the files that somebody still holds, by their bytes: of a file of many a change moves one."""
+
+    def __init__(self) -> None:
+        self._known: weakref.WeakValueDictionary[bytes, Located] = weakref.WeakValueDictionary()
+        self._lock = threading.Lock()
+
+    def read(self, part: bytes, where: str, first_line: int) -> Located:
+        """As `parse`. What was refused is not kept: its complaint names a place."""
+        with self._lock:
+            known = self._known.get(part)
+        if known is None:
+            known = parse(part, where, first_line=first_line)
+            with self._lock:
+                known = self._known.setdefault(part, known)
+        if known.first_line == first_line:
+            return known
+        return Located(known.value, known.lines, first_line, known)
+
+
+_PARTS = _Parts()
+
+
 def _parse_all(blob: bytes, where: str) -> tuple[Located, ...]:
     marks = [m.start() for m in _MARKER.finditer(blob)]
     cuts = [0, *(mark for mark in marks if mark), len(blob)]
     found, line = [], 1
     for start, end in itertools.pairwise(cuts):
         part = blob[start:end]
-        read = parse(part, where, first_line=line)
+        read = _PARTS.read(part, where, line)
         line += part.count(b"\n")
         if read.value is not None or len(cuts) == 2:  # noqa: PLR2004 - the only document of its file
             found.append(read)
@@ -325,7 +358,7 @@ class _Builder:
         return (*frame.path, len(frame.value) if isinstance(frame, _Sequence) else frame.key or "")
 
     def _put(self, event: yaml.Event, value: JsonValue) -> None:
-        line = self._line(event)
+        line = event.start_mark.line + 1 if event.start_mark else 1
         match self._stack[-1] if self._stack else None:
             case None:
                 self.root = value

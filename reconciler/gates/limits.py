@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import weakref
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import JsonValue
 
-from reconciler import model
+from reconciler import model, strict_yaml
 from reconciler.admission import policy
 from reconciler.gates import sources
 
@@ -119,12 +120,25 @@ def references(document: sources.File) -> Iterator[Use]:
 
 
 def _payload_references(file: sources.File) -> Iterator[Use]:
-    for path, text in sources.leaves(file.value) if file.parts and not file.path.startswith(sources.OPAQUE) else ():
-        names = [part for part in path if isinstance(part, str)]
-        if not isinstance(text, str):
+    for part in file.parts if not file.path.startswith(sources.OPAQUE) else ():
+        named = _NAMED.get(part.source)
+        if named is None:
+            named = _NAMED[part.source] = tuple(_named(part.value))
+        yield from (Use(text, f"{file.where}:{part.line(path)}") for path, text in named)
+
+
+# Of the documents that somebody still holds: of a payload of many a change moves a few.
+_NAMED: weakref.WeakKeyDictionary[strict_yaml.Located, tuple[tuple[strict_yaml.Path, str], ...]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def _named(document: JsonValue) -> Iterator[tuple[strict_yaml.Path, str]]:
+    for path, text in sources.leaves(document):
+        if not isinstance(text, str) or not text.startswith(SCHEMES):
             continue
-        if text.startswith("vault:") or (text.startswith(SCHEMES) and _takes_secret(names)):
-            yield Use(text, file.place(path))
+        if text.startswith("vault:") or _takes_secret([part for part in path if isinstance(part, str)]):
+            yield path, text
 
 
 def _takes_secret(names: list[str]) -> bool:

@@ -86,6 +86,15 @@ def test_a_file_that_did_not_change_is_read_once_and_errors_name_their_own_file(
             strict_yaml.parse_all(b"a: NO\n", where)
 
 
+def test_of_a_file_that_changed_only_the_documents_that_did_are_read_and_all_have_their_new_lines() -> None:
+    before = strict_yaml.parse_all(b"a: 1\n---\nb: 2\n---\nc:\n  d: 3\n", "x.yaml")
+    after = strict_yaml.parse_all(b"a: 1\ne: 5\n---\nb: 2\n---\nc:\n  d: 3\n", "x.yaml")
+    assert [one.value is other.value for one, other in zip(before, after, strict=True)] == [False, True, True]
+    assert [one.source is other.source for one, other in zip(before, after, strict=True)] == [False, True, True]
+    assert [each.line(("c", "d")) for each in (before[2], after[2])] == [6, 7]
+    assert [each.line(()) for each in after] == [1, 4, 6]
+
+
 def test_what_is_kept_of_files_has_a_limit() -> None:
     kept = strict_yaml._Last(10)
     for text in (b"a: 1\n", b"b: 1\n", b"c: 1\n", b"c: 1\n"):

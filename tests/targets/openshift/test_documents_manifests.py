@@ -316,6 +316,24 @@ def test_a_payload_is_read_once_and_another_of_the_same_digest_anew() -> None:
     assert manifests.read(forged)[0].body["data"] == {"a": "b"}
 
 
+def test_an_object_that_did_not_change_is_judged_once_and_has_its_new_line() -> None:
+    before = manifests.read(desired(f"{APP}---\n{thing()}"))
+    scaled = APP.replace("replicas: 2", "replicas: 3")
+    after = manifests.read(desired(f"{scaled}---\n" + thing("immutable: false\n")))
+    assert [one.body is other.body for one, other in zip(before, after, strict=True)] == [False, True, False]
+    moved = manifests.read(desired(f"# moved\n{APP}---\n{thing()}"))
+    assert [each.source.rpartition(":")[2] for each in moved] == ["2", "7", "14"]
+    assert moved[2].body is before[2].body
+
+
+def test_an_object_that_passed_under_one_document_is_judged_anew_under_another() -> None:
+    kept = manifests.read(desired(thing()))
+    assert said(thing(), namespaces=["ledger"]) == [
+        ("0.yaml:5", "ConfigMap a: the namespace 'payments' is not this target's")
+    ]
+    assert manifests.read(desired(thing()))[0].body == kept[0].body
+
+
 def test_every_kind_of_our_table_has_one_scope() -> None:
     kinds = [kind for _, kind in naming.SCOPES]
     assert len(kinds) == len(set(kinds))

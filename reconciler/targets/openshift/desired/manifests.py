@@ -8,6 +8,7 @@ at the moment of sending.
 from __future__ import annotations
 
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
@@ -250,11 +251,40 @@ def _origins(desired: model.Desired) -> dict[tuple[str, str], str]:
     return found
 
 
+_ByPath = dict[strict_yaml.Path, tuple[object, checking.Judged]]
+
+
+class _Passed:
+    """Objects that passed, by the document that they stand in and while somebody holds that: most of a change did not change."""
+
+    def __init__(self) -> None:
+        self._known: weakref.WeakKeyDictionary[strict_yaml.Located, _ByPath] = weakref.WeakKeyDictionary()
+        self._lock = threading.Lock()
+
+    def judge(
+        self, each: checking.Object, options: document.Options, scopes: naming.Scopes, under: object
+    ) -> checking.Judged | model.ValidationResult:
+        """As `checking.judge`. `under`: all that its answer depends on beside the object itself."""
+        with self._lock:
+            known = self._known.setdefault(each.located.source, {}).get(each.at)
+        if known is not None and known[0] == under:
+            return known[1]
+        judged = checking.judge(each, options, scopes)
+        if isinstance(judged, checking.Judged):
+            with self._lock:
+                self._known.setdefault(each.located.source, {})[each.at] = (under, judged)
+        return judged
+
+
+_PASSED = _Passed()
+
+
 def _judge(objects: list[checking.Object], options: document.Options, found: list[model.Reason]) -> _Reading:
     scopes = checking.scopes_of(objects)
+    under = (options.model_dump_json(), frozenset(scopes.items() - naming.SCOPES.items()))
     manifests: dict[model.Key, Manifest] = {}
     for each in objects:
-        judged = checking.judge(each, options, scopes)
+        judged = _PASSED.judge(each, options, scopes, under)
         if not isinstance(judged, checking.Judged):
             found += judged
         elif (there := manifests.get(judged.key)) is not None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
+
+from pydantic import JsonValue
 
 from reconciler import model, ports
 from reconciler.targets.openshift import document, masking
@@ -29,6 +31,14 @@ class Wants:
     impossible: Mapping[model.Key, model.Reason]
 
 
+class _Made(NamedTuple):
+    """A want, and all that it was made from but its secrets."""
+
+    body: Mapping[str, JsonValue]
+    under: tuple[object, ...]
+    want: proposing.Want
+
+
 class Reader:
     """Keeps the last reading of one target: a look every second must not read it every time."""
 
@@ -36,6 +46,7 @@ class Reader:
         self._secrets, self._clock, self._key = secrets, clock, sealing_key
         self._last: tuple[object, Wants] | None = None
         self._until = 0.0
+        self._made: dict[model.Key, _Made] = {}  # so that what did not change compares at once
 
     def read(self, wanted: model.Wanted) -> Wants:
         """Raises: as `manifests.read` and `manifests.resolve`."""
@@ -53,6 +64,7 @@ class Reader:
         options = document.options(wanted)
         declared = {each.key: each for each in found if each.source}
         orders = kinds.orders({k: m.body for k, m in declared.items()}, {k: m.source for k, m in declared.items()})
+        before, self._made = self._made, {}
         wants: dict[model.Key, proposing.Want] = {}
         impossible: dict[model.Key, model.Reason] = {}
         for each in found:
@@ -61,18 +73,33 @@ class Reader:
                 impossible[each.key] = model.Reason(code="no_way_back", message=message)
                 continue
             rules = wanted.ignore if each.source else ()
-            body = comparing.without_ignored(each.body, each.key, rules, today)
-            wants[each.key] = proposing.Want(
-                key=each.key,
-                body=body,
-                digest=self._digest(each, body),
-                order=orders[each.key] if each.source else kinds.order(each.body),
-                source=each.source,
-                gives_back=not each.source,
-                removes_foreign=options.foreign_items == "remove",
-                is_replaceable=each.key in options.replace and kinds.replaceable(each.body),
-            )
+            order = orders[each.key] if each.source else kinds.order(each.body)
+            under = (each.source, rules, today if rules else "", order, options.foreign_items, options.replace)
+            made = before.get(each.key)
+            if made is None or made.body is not each.body or made.under != under or masking.holds_secrets(each.body):
+                made = _Made(each.body, under, self._want(each, rules, today, order, options))
+            self._made[each.key], wants[each.key] = made, made.want
         return Wants(wants, impossible)
+
+    def _want(
+        self,
+        each: manifests.Manifest,
+        rules: Sequence[model.Ignore],
+        today: str,
+        order: int,
+        options: document.Options,
+    ) -> proposing.Want:
+        body = comparing.without_ignored(each.body, each.key, rules, today)
+        return proposing.Want(
+            key=each.key,
+            body=body,
+            digest=self._digest(each, body),
+            order=order,
+            source=each.source,
+            gives_back=not each.source,
+            removes_foreign=options.foreign_items == "remove",
+            is_replaceable=each.key in options.replace and kinds.replaceable(each.body),
+        )
 
     def _digest(self, manifest: manifests.Manifest, body: dict[str, Any]) -> model.Digest:
         if not manifest.source or not masking.holds_secrets(manifest.body):
