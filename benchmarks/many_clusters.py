@@ -240,10 +240,11 @@ class Course:
 
     def _tell_log(self) -> None:
         lines = self._bank.daemon.log.read_text().splitlines()
-        dead = [line for line in lines if any(f"target:{name}" in line for name in ("refused", "silent", "dropped"))]
-        self._note(f"lines that the daemon logged: {len(lines)}, of them about the dead: {len(dead)}")
-        records = self._bank.lab.records()
-        self._note(f"records in its log: {len(records)}")
+        dead = [line for line in lines if "cannot look" in line]
+        self._note(f"the daemon logged {len(lines)} lines, {len(dead)} of them that a cluster cannot be looked at")
+        failed = [e.target for e in self._bank.lab.events(record.Outcome) if e.closed is model.Closed.FAILED]
+        self._note(f"{len(self._bank.lab.records())} records in its audit log; deployments that failed: {len(failed)}")
+        tell(self.rows, self.notes, self._options)
 
     def _note(self, text: str) -> None:
         self.notes.append(text)
