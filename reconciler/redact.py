@@ -40,6 +40,15 @@ _REFERENCE = re.compile(
 )
 
 
+# What a kubeconfig (a secret as a whole) has in common with every manifest: masked, `kind: ConfigMap` and `user: deployer`
+# would be unreadable in every plan. Its token and key are remembered by themselves too.
+_KUBECONFIG = "kind: Config"
+_NAMES = re.compile(
+    r"(- )?(clusters|cluster|users|user|contexts|context|preferences|extensions):( \{\}| \[\])?"
+    r"|(- )?(apiVersion|kind|name|namespace|cluster|user|current-context): \S.{0,62}"
+)
+
+
 class _Known:
     """The values that were resolved in this process, in every form in which they may turn up."""
 
@@ -78,6 +87,8 @@ def remember(secret: str) -> None:
     """
     whole = [secret, _visible(secret), secret.strip()]
     lines = [line.strip() for line in _visible(secret).splitlines()] if "\n" in secret else []
+    if _KUBECONFIG in lines:
+        lines = [line for line in lines if not _NAMES.fullmatch(line)]
     blob = secret.encode("utf-8", "surrogatepass")
     coded = [base64.b64encode(blob).decode(), base64.urlsafe_b64encode(blob).decode(), json.dumps(secret)[1:-1]]
     quoted = [urllib.parse.quote(blob, safe=""), urllib.parse.quote_plus(blob)]

@@ -85,6 +85,17 @@ def test_an_escape_sequence_goes_as_a_whole() -> None:
     assert redact.text("pay \u202eecila\u202c") == "pay ecila"
 
 
+def test_a_kubeconfig_masks_what_is_secret_in_it_and_no_words_of_manifests() -> None:
+    fresh()
+    lines = ("apiVersion: v1", "kind: Config", "users:", "- name: deployer", "  user:", "    token: abcdef0123456789")
+    redact.remember("\n".join(lines))
+    plan = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\nimpersonate: {user: deployer}\nusers:\n"
+    assert redact.text(plan) == plan
+    assert redact.text("its token: abcdef0123456789.") == "its ***."
+    redact.remember("name: hunter2\nusers:\n")
+    assert "hunter2" not in redact.text("name: hunter2"), "only of a kubeconfig"
+
+
 def test_a_secret_is_found_line_by_line_quoted_and_in_base64() -> None:
     secret = "-----BEGIN KEY-----\nMIIB+w/a b==\n-----END KEY-----"
     redact.remember(secret)
