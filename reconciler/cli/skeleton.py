@@ -54,7 +54,10 @@ def read_person(name: str, path: Path, email: str = "") -> Person:
         raise errors.ConfigError("person", "this is no SSH public key", where=str(path), fix=fix)
     comment = parts[2] if len(parts) > _PUBLIC_LINE else ""
     address = email or (comment if _EMAIL.fullmatch(comment) else "")
-    key_id = signature.key_id(f"{parts[0]} {parts[1]}")
+    try:
+        key_id = signature.key_id(f"{parts[0]} {parts[1]}")
+    except errors.ConfigError as exc:
+        raise errors.ConfigError(exc.code, exc.message, where=f"{name}: {path}", fix=exc.fix) from exc
     return Person(name, address, parts[0], parts[1], key_id)
 
 
