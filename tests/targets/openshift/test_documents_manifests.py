@@ -159,6 +159,14 @@ def test_t18_our_two_annotations_may_be_written() -> None:
     assert (where, "which is not declared" in message) == ("0.yaml:1", True)
 
 
+def test_a_request_of_a_project_is_no_object_that_stays() -> None:
+    request = "apiVersion: project.openshift.io/v1\nkind: ProjectRequest\nmetadata: {name: payments}\n"
+    located = desired(request, clusterKinds=["ProjectRequest"])
+    (found,) = manifests.problems(located)
+    assert "answered and not kept" in found.message
+    assert "kind: Namespace" in found.fix
+
+
 def test_t18_other_namespaces_and_the_cluster_are_out_of_reach() -> None:
     role = "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata: {name: r}\n"
     away = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: ledger}\n"

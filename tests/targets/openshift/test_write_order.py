@@ -8,13 +8,25 @@ import pytest
 
 from reconciler import model
 from reconciler.targets.openshift.applying import sending, writing
-from reconciler.targets.openshift.connection import cache, discovery
+from reconciler.targets.openshift.connection import cache, client, discovery
 from reconciler.targets.openshift.desired import kinds
 from reconciler.targets.openshift.observing import proposing
 
 
 def thing(kind: str, group: str, name: str = "a") -> dict[str, Any]:
     return {"apiVersion": group, "kind": kind, "metadata": {"name": name, "namespace": "shop"}}
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_a_project_that_may_not_be_made_says_what_to_declare_instead(status: int) -> None:
+    """OpenShift serves no create by apply for it, and lets ordinary accounts only request one."""
+    resource = discovery.Resource("project.openshift.io", "v1", "Project", "projects", is_namespaced=False)
+    key = model.Key("Project//shop")
+    step = model.Step(key=key, action="create", command="", before=None)
+    made = sending.Write(step, cache.Place(resource, "", "shop"), proposing.Found(key, None, None))
+    with pytest.raises(sending.RefusedError) as caught:
+        sending.ok(made, client.Answer(status, {"message": "no"}))
+    assert "declare the Namespace instead" in caught.value.reason.fix
 
 
 def write(body: dict[str, Any] | None, name: str) -> sending.Write:

@@ -21,6 +21,10 @@ from reconciler.targets.openshift.observing import proposing
 
 TRIES = 5  # of one write against objects that move, or a server that throttles
 POLL_S = 0.05
+FORBIDDEN = 403
+# OpenShift makes Projects of ProjectRequests for whoever may not make Namespaces, with rights and objects of a template that
+# no document names: that is an administrator's act, and what it makes may be adopted.
+PROJECT_FIX = "declare the Namespace instead, which OpenShift shows as a Project; or have it requested and `adopt` it"
 _OWNER = re.compile(r'conflict with "(?P<owner>(?:[^"\\]|\\.)*)"')
 
 
@@ -222,6 +226,8 @@ def ok(write: Write, answer: client.Answer) -> Body:
     if answer.status == client.INVALID and wording.is_immutable(answer.body):
         fix = f'replace: ["{write.step.key}"] deletes it and makes it anew'
         raise RefusedError(reason.model_copy(update={"code": "immutable", "fix": fix}), must_replace=True)
+    if answer.status in {FORBIDDEN, client.NOT_FOUND} and write.found.live is None and _is_project(write):
+        reason = reason.model_copy(update={"fix": PROJECT_FIX})
     raise RefusedError(reason)
 
 
@@ -229,6 +235,11 @@ def refusal(write: Write, answer: client.Answer) -> errors.ReconcilerError:
     """What the server said; where it may quote a secret, only about which fields."""
     held = write.want.body if write.want else write.found.live
     return client.refusal(answer, write.step.key, sensitive=held is not None and masking.holds_secrets(held))
+
+
+def _is_project(write: Write) -> bool:
+    resource = write.place.resource
+    return (resource.group, resource.kind) == ("project.openshift.io", "Project")
 
 
 def _is_terminating_namespace(answer: client.Answer) -> bool:

@@ -261,7 +261,10 @@ def _of_the_cluster(
     if title not in options.cluster_kinds:
         fix = f"add {title} to spec.openshift.clusterKinds, if this target may have it"
         return _reason(each.place("kind"), f"{_title(each)}: {title} belongs to the whole cluster", fix)
-    if title in {"Namespace", "Project", "ProjectRequest"} and metadata.get("name") not in options.namespaces:
+    if title == "ProjectRequest":
+        fix = "write kind: Namespace, with its name under spec.openshift.namespaces and the kind under clusterKinds"
+        return _reason(each.place("kind"), f"{_title(each)}: a request is answered and not kept", fix)
+    if title in {"Namespace", "Project"} and metadata.get("name") not in options.namespaces:
         fix = "add it to spec.openshift.namespaces"
         return _reason(each.place("metadata", "name"), f"{_title(each)}: not a namespace of this target", fix)
     return ""
