@@ -21,6 +21,7 @@ from reconciler.targets.openshift.connection.client import Body
 PAGE = 500
 STREAM_S = 290  # then the server ends a watch, and it is resumed
 LIST_EVERY_S = 600.0  # A full list, whatever the watch said.
+END_WITHIN_S = 3.0  # all watches of a cluster together
 PAUSE_S = (0.5, 30.0)  # the first and the longest one before a broken watch is tried again
 
 Heard = Callable[["Place | None", Body | None], None]  # None for a place: a watch broke, and anything may have moved
@@ -116,14 +117,15 @@ class Cache:
             self._listeners[target] = left
 
     def close(self) -> None:
-        """Cut every watch and wait for its thread."""
+        """Cut every watch and wait for its thread; one that waits for a server that is dead ends by itself, later."""
         with self._lock:
             self._closed = True
             followed = list(self._followed.values())
         for each in followed:
             each.stop()
+        until = time.monotonic() + END_WITHIN_S
         for each in followed:
-            each.join()
+            each.join(until)
 
     # --- told by the threads that follow ---
 
@@ -202,10 +204,10 @@ class _Following:
         if stream := self._stream:
             stream.cut()
 
-    def join(self) -> None:
+    def join(self, until: float) -> None:
         thread = self._thread
         if thread is not None and thread.is_alive() and thread is not threading.current_thread():
-            thread.join(timeout=5)
+            thread.join(timeout=max(0.0, until - time.monotonic()))
 
     def _run(self) -> None:
         try:
