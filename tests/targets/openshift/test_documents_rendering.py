@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import stat
 import subprocess
@@ -407,3 +408,40 @@ def test_helms_hooks_and_objects_without_names_are_refused(helm: Path) -> None:
     assert "a helm hook" in manifests.problems(charted())[0].message
     does(helm, "print('apiVersion: batch/v1\\nkind: Job\\nmetadata: {}\\n# other')\n")
     assert "no name" in manifests.problems(charted())[0].message
+
+
+# --- a chart, by helm itself where it is installed ----------------------------------------------------------------------
+
+STAND_IN = """\
+    # Stands in for helm where there is none: `.Release` and `.Values.name` of one template, and nothing else of the language.
+    command, release, path, *options = sys.argv[1:]
+    assert (command, path) == ("template", "./chart"), sys.argv
+    said = dict(each.lstrip("-").partition("=")[::2] for each in options)
+    with open(said["values"]) as file:
+        key, _, value = file.read().strip().partition(": ")
+    assert key == "colour"
+    with open("chart/templates/conf.yaml") as file:
+        text = file.read()
+    for name, found in ((".Release.Name", release), (".Release.Namespace", said["namespace"]), (".Values.colour", value)):
+        text = text.replace("{{ " + name + " }}", found)
+    sys.stdout.write(text)
+"""
+REAL_HELM = shutil.which("helm")
+
+
+def test_a_chart_is_rendered_by_helm_or_by_what_stands_in_for_it(helm: Path) -> None:
+    """The same files and the same result, whichever it is; the stand-in is ours, and named so."""
+    if REAL_HELM:
+        rendering._KEPT, manifests._KEPT = rendering._Kept(), manifests._Kept()
+        helm.symlink_to(REAL_HELM)
+    else:
+        does(helm, STAND_IN)
+    template = (
+        "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {{ .Release.Name }}-conf\n"
+        "  namespace: {{ .Release.Namespace }}\ndata:\n  colour: {{ .Values.colour }}\n"
+    )
+    files = {"chart/templates/a.yaml": "", "chart/templates/conf.yaml": template, "values/prod.yaml": "colour: green\n"}
+    (found,) = manifests.read(charted(files, helm={"release": "app", "values": ["values/prod.yaml"]}))
+    assert found.key == "ConfigMap/payments/app-conf"
+    assert found.body["data"] == {"colour": "green"}
+    assert found.source.startswith("targets/t/chart/Chart.yaml")
