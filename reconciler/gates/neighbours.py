@@ -124,9 +124,9 @@ def claim_reasons(
         for name, other in outlines.items()
         if name != desired.target and mine.connection and (other.kind, other.connection) == (mine.kind, mine.connection)
     ]
-    claims = dict(_claims(files.values())) if rivals else {}
+    claims = dict(_placed(desired, files.values())) if rivals else {}
     for name in rivals:
-        for claim, _ in _claims(_payload(repository, revision, name)):
+        for claim, _ in _claims_of(repository, revision, name):
             if claim in claims:
                 yield model.Reason(
                     code="claimed",
@@ -136,12 +136,24 @@ def claim_reasons(
                 )
 
 
-def _payload(repository: ports.Repository, revision: model.Oid, name: str) -> list[sources.File]:
+def _claims_of(repository: ports.Repository, revision: model.Oid, name: str) -> Iterator[tuple[str, str]]:
     try:
         read = documents.read_target(repository, revision, name)
     except errors.ConfigError:
-        return []
-    return list(sources.read_payload(read.desired)) if read else []
+        return
+    if read:
+        yield from _placed(read.desired, sources.read_payload(read.desired))
+
+
+def _placed(desired: model.Desired, files: Iterable[sources.File]) -> Iterator[tuple[str, str]]:
+    """With the namespace that a document's only one is for what names none: one name in two namespaces is two things."""
+    spaces, of_cluster = desired.spec.get("namespaces"), desired.spec.get("clusterKinds")
+    kinds = {str(each).partition(".")[0] for each in of_cluster} if isinstance(of_cluster, list | tuple) else set()
+    only = spaces[0] if isinstance(spaces, list | tuple) and len(spaces) == 1 else ""
+    for claim, where in _claims(files):
+        kind, _, rest = claim.partition("/")
+        is_placed = not rest.startswith("/") or kind in kinds
+        yield (claim if is_placed or not only else f"{kind}/{only}{rest}"), where
 
 
 def _claims(files: Iterable[sources.File]) -> Iterator[tuple[str, str]]:

@@ -102,3 +102,21 @@ def test_every_finding_of_a_document_has_its_line(estate: gating.Estate) -> None
     ((code, where),) = judged(estate)
     assert (code, where.partition(":")[0]) == ("schema", "targets/app/target.yaml")
     assert int(where.partition(":")[2]) > 1
+
+
+@pytest.mark.parametrize(("namespace", "codes"), [("payments", ["claimed"]), ("ledger", [])])
+def test_one_name_in_the_namespaces_of_two_targets_is_two_objects(
+    estate: gating.Estate, namespace: str, codes: list[str]
+) -> None:
+    """Over one cluster: manifests need not repeat the namespace that is a target's only one."""
+    commit(estate, {"manifests/app.yaml": DEPLOYMENT})
+    spec = {
+        "type": "openshift",
+        "environment": "dev",
+        "connection": {"kubeconfig": "env:KUBECONFIG_DEV"},
+        "openshift": {"namespaces": [namespace]},
+    }
+    document = {"apiVersion": "reconciler/v1", "kind": "Target", "metadata": {"name": "other"}, "spec": spec}
+    files = {"target.yaml": yaml.safe_dump(document), "manifests/app.yaml": DEPLOYMENT}
+    estate.commit({f"targets/other/{path}": text.encode() for path, text in files.items()})
+    assert [code for code, _ in judged(estate)] == codes
