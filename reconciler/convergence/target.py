@@ -293,6 +293,8 @@ class DeploymentTarget:
             probes=wanted.probes,
             resources={o.key: o.actual for o in look.observations if not planning.unreadable(o.key, look)},
         )
+        planned, was = write.plan.canonical(), there.canonical()  # Once each: both are as long as the target is large.
+        snapshot = model.sha256(was)
         intent = record.Intent(
             deployment=known.open.id if known.open else self._around.new_id(),
             target=self.name,
@@ -300,18 +302,17 @@ class DeploymentTarget:
             decisions=tuple(seq for seq in known.decisions if seq <= known.decision) or (known.decision,),
             wanted=_version(wanted),
             clearance=known.clearance,
-            plan=write.plan.sha256(),
-            snapshot=there.digest,
+            plan=model.sha256(planned),
+            snapshot=snapshot,
             actions={s.key: s.action for s in write.stage.steps},
-            before=known.confirmed or known.before or model.Version(revision=None, digest=there.digest),
+            before=known.confirmed or known.before or model.Version(revision=None, digest=snapshot),
         )
-        evidence = (write.plan.canonical(), there.canonical())
         self._log.lease(f"target:{self.name}", for_s=2 * (wanted.deadlines.stage_s + LEASE_MARGIN_S))
         heard = self._around.heard()
         self._ask_again(wanted, known, write.cause)
         permit = self._log.permit(
             intent,
-            evidence=evidence,
+            evidence=(planned, was),
             deadline_s=wanted.deadlines.stage_s,
             still=lambda now: (
                 self._around.heard() == heard
