@@ -65,7 +65,7 @@ def test_a_revert_that_makes_no_sense_is_told_why_and_what_to_do(bank: Workspace
     told = ("--config", bank.daemon / "reconciler.yaml", "--key", bank.keys["alice"])
 
     stranger = bank.here("rollback", first, *told)
-    assert (stranger.code, "--pin goes back" in stranger.err) == (2, True)
+    assert (stranger.code, "--pin --reason WHY goes back" in stranger.err) == (2, True)
 
     prepared = bank.here("rollback", middle, *told, "--reason", "INC7", "--push")
     assert prepared.code == 0, prepared.err
