@@ -6,6 +6,7 @@ docs/reference/verdicts.md is made of this table, and a reason that brings no ad
 
 from __future__ import annotations
 
+import re
 from typing import Literal, NamedTuple
 
 from reconciler.model import Verdict
@@ -58,6 +59,10 @@ _RESTORE = "push a descendant of the last accepted commit again, or move the pin
 _RESIGN = "sign with a key that the policy lists for this use"
 _AGAIN = "approve again: reconciler approve HEAD --key KEY --push"
 _OTHERS = "ask somebody else of the team: reconciler approve HEAD --key KEY --push"
+
+_LAST = ", where A is the last accepted commit"
+_UNTOLD = re.compile(r"\breconciler (approve|emergency) HEAD\b")
+_DIGITS = 12
 
 _MIRROR = "find out who wrote it; stop the daemon, then reconciler recover --mirror --reason WHY"
 
@@ -294,7 +299,7 @@ TABLE = (
         "blocked",
         "other",
         "It stands on commits that were not accepted.",
-        "reconciler recover --after A --key KEY --push, where A is the last accepted commit",
+        "reconciler recover --after A --key KEY --push" + _LAST,
     ),
     Code(
         "emergency_scope",
@@ -346,6 +351,16 @@ _FIXES = {code.name: code.fix for code in reversed(TABLE)}
 def fix(name: str) -> str:
     """What to do next; empty for a code that this version does not know."""
     return _FIXES.get(name, "")
+
+
+def completed(advice: str, *, head: str | None, base: str, blocked: bool) -> str:
+    """Advice as it can be typed: about this head, and this last accepted commit.
+
+    `blocked`: it stands on commits that were not accepted; then only a statement made from `base` on is about this merge.
+    """
+    advice = advice.replace(f"--after A --key KEY --push{_LAST}", f"--after {base} --key KEY --push")
+    after = f" --after {base}" if blocked else ""
+    return _UNTOLD.sub(rf"reconciler \1 {head[:_DIGITS]}{after}", advice) if head else advice
 
 
 def as_markdown() -> str:

@@ -52,17 +52,15 @@ def refuse(
     decided: datetime,
 ) -> record.Decision:
     """A decision about which nothing else is known. Unknown codes hold."""
-    reasons = _advised((reason, *blocked(skipped)))
-    return _fit(
-        record.Decision(
-            base=base,
-            revision=revision,
-            verdict=of((reason,), ()),
-            reasons=reasons,
-            skipped=skipped,
-            decided=decided,
-        )
-    )[0]
+    decision = record.Decision(
+        base=base,
+        revision=revision,
+        verdict=of((reason,), ()),
+        reasons=(reason, *blocked(skipped)),
+        skipped=skipped,
+        decided=decided,
+    )
+    return _fit(_advised(decision))[0]
 
 
 def of_form(case: form.Case, rules: policy.Policy, shape: form.Shape) -> Judged:
@@ -82,7 +80,7 @@ def conclude(
 ) -> Judged:
     """`known`: what the ballot filled in already."""
     excluded = shape.span.excluded(rules)
-    reasons = _advised((*refusals, *holds))
+    reasons = (*refusals, *holds)
     start = known or record.Decision(base=case.base, revision=case.revision, verdict=model.Verdict.HOLD)
     decision = start.model_copy(
         update={
@@ -98,7 +96,7 @@ def conclude(
             "policy": rules.digest,
         }
     )
-    kept, evidence = _fit(decision)
+    kept, evidence = _fit(_advised(decision))
     return Judged(kept, evidence=evidence)
 
 
@@ -107,19 +105,26 @@ def blocked(skipped: tuple[model.Oid, ...]) -> model.ValidationResult:
     if not skipped:
         return ()
     message = "it stands on commits that were not accepted"
-    return (
-        model.Reason(
-            code="blocked",
-            message=message,
-            where=skipped[-1],
-            fix="reconciler recover --after A --key KEY --push, where A is the last accepted commit",
-        ),
+    return (model.Reason(code="blocked", message=message, where=skipped[-1]),)
+
+
+def _advised(decision: record.Decision) -> record.Decision:
+    """A reason says what to do next, of this merge; where whoever gave it did not, the table of codes does."""
+
+    def advise(reason: model.Reason) -> model.Reason:
+        advice = codes.completed(
+            reason.fix or codes.fix(reason.code),
+            head=decision.head,
+            base=decision.base,
+            blocked=bool(decision.skipped),
+        )
+        return reason.model_copy(update={"fix": advice})
+
+    approvals = tuple(
+        each.model_copy(update={"reason": advise(each.reason)}) if each.reason else each for each in decision.approvals
     )
-
-
-def _advised(reasons: model.ValidationResult) -> model.ValidationResult:
-    """A reason says what to do next; where whoever gave it did not, the table of codes does."""
-    return tuple(r if r.fix else r.model_copy(update={"fix": codes.fix(r.code)}) for r in reasons)
+    reasons = tuple(map(advise, decision.reasons))
+    return decision.model_copy(update={"reasons": reasons, "approvals": approvals})
 
 
 def _fit(decision: record.Decision) -> tuple[record.Decision, tuple[bytes, ...]]:

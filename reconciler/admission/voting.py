@@ -287,13 +287,7 @@ def _holds(poll: _Poll) -> model.ValidationResult:
 
 
 def _no_approval(question: ballot.Question) -> model.Reason:
-    head = question.binding.head
-    return model.Reason(
-        code="no_approval",
-        message="nobody's approval counts",
-        where=head,
-        fix=f"reconciler approve {head[:12]} --key KEY --push",
-    )
+    return model.Reason(code="no_approval", message="nobody's approval counts", where=question.binding.head)
 
 
 def _expired(matter: _Matter) -> model.ValidationResult:

@@ -77,7 +77,7 @@ def approve(  # noqa: PLR0913 - one option for each field of a statement
         decision, model.Digest(revoke) if revoke else None, said, ack_manual_merge, expires, _rule(waive, reason)
     )
     with clone.opened(clone.Place(place, remote, ref), after=after) as here:
-        found = candidates.find(here, here.resolve(head), landed=wish.decision != "approve")
+        found = candidates.find(here, here.resolve(head), landed=True)
         # Gates, and so waivers, go by the policy in force now; a merge by the one that stood before it.
         rules = here.rules if waive else policy.read_policy(here.repository, found.base)
         person = keys.owner(rules, key, "approve", datetime.now(UTC)).name
@@ -177,6 +177,10 @@ def _check(found: candidates.Candidate, person: str, wish: _Wish, rules: policy.
     Raises: PermanentError(excluded | not_readable); ConfigError(ack_manual_merge | waive).
     """
     judged = found.judged
+    if found.landed and wish.decision == "approve" and judged.decision.verdict is model.Verdict.ACCEPT:
+        message = f"there is nothing left to approve: merged as {found.commit[:12]}, it has all that it needs"
+        fix = f"where the daemon holds it still, as `reconciler get revisions` says: --after {found.base}"
+        raise errors.PermanentError("not_readable", message, where=found.head, fix=fix)
     if judged.binding is None:
         why = (
             judged.decision.reasons[0]
@@ -185,7 +189,7 @@ def _check(found: candidates.Candidate, person: str, wish: _Wish, rules: policy.
         )
         fix = why.fix
         if why.code == "nothing_merged":
-            fix = "where its merge waits: --after OID, the last accepted commit (reconciler get status)"
+            fix = "name the head or the merge that waits (reconciler get revisions); behind a refused one with --after OID, the last accepted commit (reconciler get status)"
         raise errors.PermanentError(
             "not_readable", f"there is nothing to sign: {why.message}", where=why.where, fix=fix
         )
@@ -255,7 +259,7 @@ def _lifetime_s(rules: policy.Policy, wish: _Wish) -> float:
 
 def _conclude(here: clone.Clone, found: candidates.Candidate, rules: policy.Policy, wish: _Wish) -> None:
     """The verdict with this statement counted: whoever signed shall know whether somebody else has to."""
-    decision = candidates.find(here, found.commit, landed=wish.decision != "approve").judged.decision
+    decision = candidates.find(here, found.commit, landed=True).judged.decision
     if wish.decision == "waive":
         _conclude_waiver(here, found, rules, wish)
         return

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reconciler import errors, model
-from reconciler.admission import judging
+from reconciler.admission import judging, policy
 from reconciler.cli import clone, fetching
 from reconciler.daemon import clock, merged
 from reconciler.git import repository
@@ -24,6 +24,7 @@ class Candidate:
     judged: judging.Judged
     after: model.Tree
     merged: bool  # it is the merge itself
+    landed: bool = False  # and it is on the watched branch already
 
     @property
     def head(self) -> model.Oid:
@@ -42,7 +43,8 @@ class Walked:
 def find(here: clone.Clone, commit: model.Oid, *, landed: bool = False) -> Candidate:
     """A merge is known by its place: its first parent is on the watched branch, at or after the last accepted commit.
 
-    `landed`: also one that was let in already.
+    One that is on the watched branch already is found too, by its own id or its head's, where it still waits; `landed`:
+    also where it was let in.
 
     Raises: what the repository raises for objects that are missing.
     """
@@ -54,7 +56,8 @@ def find(here: clone.Clone, commit: model.Oid, *, landed: bool = False) -> Candi
     for number, oid in enumerate(chain):  # A head that was merged, and whose merge still waits.
         if _parents(here, oid)[1:] == (commit,):
             return _merge(here, oid, chain[:number])
-    if landed and (before := _landed(here, commit)):
+    before = find_landed(here, commit)
+    if before and (landed or before.judged.decision.verdict is not model.Verdict.ACCEPT):
         return before
     judged = judging.examine_head(here.repository, commit, here.known, terms=here.terms, now=clock.SystemClock().now())
     after: model.Tree = {}
@@ -63,26 +66,38 @@ def find(here: clone.Clone, commit: model.Oid, *, landed: bool = False) -> Candi
     return Candidate(commit, here.base, judged, after, merged=False)
 
 
-def _landed(here: clone.Clone, commit: model.Oid) -> Candidate | None:
-    """A merge that was let in, or its head: who takes an approval back speaks of it as it was judged then.
+def find_landed(here: clone.Clone, commit: model.Oid) -> Candidate | None:
+    """A merge that is on the watched branch, or its head: judged from its first parent on, as the daemon does.
 
-    A recovery merge is none of these: what it was judged from does not stand beside it, and no approval fits without.
+    A recovery merge is none of these: what it is judged from does not stand beside it, and no approval fits without.
     """
     if here.repository.brought_in(commit, here.base):
         return None
     oid = here.base
     for _ in range(_LOOKED_BACK):
         parents = _parents(here, oid)
-        if not parents:
+        if not parents or not _has_policy(here, parents[0]):
             return None
         if len(parents) == _PARENTS and commit in {oid, parents[1]}:
             fetching.approvals_of(here, parents[1])
-            found = _merge(here.at(parents[0]), oid, ())
+            found = replace(_merge(here.at(parents[0]), oid, ()), landed=True)
             decision = found.judged.decision
             fits = decision.verdict is model.Verdict.ACCEPT or {r.code for r in decision.reasons} & _TAKEN_BACK
-            return found if fits else None
+            return found if fits or not _is_refused(here, parents[0]) else None
         oid = parents[0]
     return None
+
+
+def _is_refused(here: clone.Clone, oid: model.Oid) -> bool:
+    """Whether it can never have been accepted. One without a policy below it is where trust starts."""
+    below = _parents(here, oid)[:1]
+    if not below or not _has_policy(here, below[0]):
+        return False
+    return _examine(here, oid, below[0], ()).decision.verdict is model.Verdict.REJECT
+
+
+def _has_policy(here: clone.Clone, oid: model.Oid) -> bool:
+    return policy.PATH.encode() in here.repository.tree(oid)
 
 
 def walk(here: clone.Clone, chain: tuple[model.Oid, ...]) -> Walked:

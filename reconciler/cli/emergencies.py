@@ -88,7 +88,7 @@ def emergency(  # noqa: PLR0913 - one option for each field of a statement
         )
         sealing.sign(here, rules, claim, key, file, push=push)
         if file is None:
-            _conclude(candidates.find(here, found.commit).judged.decision)
+            _conclude(candidates.find(here, found.commit, landed=True).judged.decision)
     return exit_codes.FINE
 
 

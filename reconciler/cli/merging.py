@@ -35,6 +35,10 @@ def merge(
     """Merge a head with your signature. What would be refused is not merged: it would block everybody behind it."""
     with clone.opened(clone.Place(place, remote, ref), after=after) as here:
         found = candidates.find(here, here.resolve(head))
+        if found.landed:
+            fix = f"what it lacks: reconciler verify --head {found.commit[:12]}"
+            message = "it is on the watched branch already, and waits there"
+            raise errors.PermanentError("not_approved", message, where=found.commit, fix=fix)
         _check(found, before_approval=before_approval)
         signer = keys.signer(policy.read_policy(here.repository, found.base), key, "merge", datetime.now(UTC))
         onto = here.watched()

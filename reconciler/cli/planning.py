@@ -10,9 +10,9 @@ from typing import Annotated
 import typer
 from pydantic import JsonValue
 
-from reconciler import config, documents, errors, model, redact
+from reconciler import config, documents, errors, model, ports, redact
 from reconciler.audit import record
-from reconciler.cli import clone, exit_codes, options, printing, reading, rehearsing, session, verifying
+from reconciler.cli import candidates, clone, exit_codes, options, printing, reading, rehearsing, session, verifying
 from reconciler.daemon import merged, preview
 from reconciler.views import gates as gate_views
 from reconciler.views import plans
@@ -109,8 +109,8 @@ def _full(where: clone.Place, head: str) -> str:
 
 
 def _contents(where: clone.Place, head: str) -> list[plans.Preview]:
-    with clone.opened(where) as here:
-        decision, onto = readable(here, here.resolve(head))
+    with clone.opened(where) as opened:
+        here, decision, onto = _looked_at(opened, opened.resolve(head))
         return [
             plans.Preview(
                 target=name,
@@ -121,7 +121,7 @@ def _contents(where: clone.Place, head: str) -> list[plans.Preview]:
         ]
 
 
-def _unreadable(onto: merged.Merged, head: model.Oid, name: str) -> model.ValidationResult:
+def _unreadable(onto: ports.Repository, head: model.Oid, name: str) -> model.ValidationResult:
     try:
         documents.read_target(onto, head, name)
     except errors.ConfigError as exc:
@@ -129,13 +129,22 @@ def _unreadable(onto: merged.Merged, head: model.Oid, name: str) -> model.Valida
     return ()
 
 
+def _looked_at(here: clone.Clone, head: model.Oid) -> tuple[clone.Clone, record.Decision, ports.Repository]:
+    """A head onto where the watched branch stands; one that is on it already, as its merge onto what was there before."""
+    before = candidates.find_landed(here, head)
+    if before is not None and before.judged.binding is not None:
+        return here.at(before.base), before.judged.decision, here.repository
+    return here, *readable(here, head)
+
+
 def readable(here: clone.Clone, head: model.Oid) -> tuple[record.Decision, merged.Merged]:
     """Nothing of a head is parsed unless every commit in it is signed by somebody known (design.md 9).
 
     Raises: PermanentError(not_readable).
     """
-    decision = verifying.examine(here, head).decision
-    if decision.effect is None:
+    judged = verifying.examine(here, head)
+    decision = judged.decision
+    if judged.binding is None:  # Nor of one whose tree is refused.
         why = (
             decision.reasons[0] if decision.reasons else model.Reason(code="unknown", message="it could not be judged")
         )
@@ -147,7 +156,7 @@ def readable(here: clone.Clone, head: model.Oid) -> tuple[record.Decision, merge
 
 def _run(where: clone.Place, head: str) -> record.Clearance:
     with clone.opened(where) as here:
-        return rehearsing.run(here, *readable(here, here.resolve(head)))
+        return rehearsing.run(*_looked_at(here, here.resolve(head)))
 
 
 def _document(made: plans.PlanList | gate_views.GateList) -> dict[str, JsonValue]:

@@ -28,7 +28,9 @@ _UNCOUNTED = (
 @app.command()
 def verify(
     *,
-    head: Annotated[str, typer.Option("--head", help="Judge the automatic merge of this head.")] = "",
+    head: Annotated[
+        str, typer.Option("--head", help="Judge the automatic merge of this head; or its merge, where it was made.")
+    ] = "",
     after: Annotated[str, typer.Option("--after", help="The last accepted commit, all digits of its id.")] = "",
     tip: Annotated[str, typer.Option("--tip", help="Judge up to here; else the watched branch.")] = "",
     pre_receive: Annotated[bool, typer.Option("--pre-receive", help="As a hook: read its input.")] = False,
@@ -133,7 +135,8 @@ def _judge(here: clone.Clone, head: str, tip: str, after: str) -> tuple[judging.
     if head:
         commit = here.resolve(head)
         fetching.approvals_of(here, commit)
-        return (examine(here, commit),)
+        before = candidates.find_landed(here, commit)
+        return (before.judged if before else examine(here, commit),)
     end = here.resolve(tip) if tip else here.tip()
     fetching.approvals_of(here, *candidates.heads(here, end))
     if not here.remote and not after and end == here.base:
@@ -143,6 +146,10 @@ def _judge(here: clone.Clone, head: str, tip: str, after: str) -> tuple[judging.
             "--after OID, the last accepted commit, or --config FILE to ask for it; --head H for one that is not merged"
         )
         raise errors.ConfigError("usage", "in the watched repository itself nothing says what was accepted", fix=fix)
+    if end == here.base and not after:
+        printing.say(
+            f"nothing follows {here.branch} as {here.remote} has it; what is on it is judged with --head M, or --after OID"
+        )
     return walk(here, end)
 
 

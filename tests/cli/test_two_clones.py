@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -62,3 +63,67 @@ def test_a_change_that_touches_no_target_has_no_gate_to_pass(bank: Workspace) ->
     ran = bank.here("gates", "run", "words")
     assert ran.code == 0
     assert "no target is touched" in ran.err
+
+
+def printed(reason: dict[str, str]) -> list[str]:
+    """The command of a fix, as somebody pastes it."""
+    return shlex.split(reason["fix"].partition("reconciler ")[2])
+
+
+def test_what_a_held_merge_says_to_type_lets_it_in_from_a_clone_that_has_the_merge(bank: Workspace) -> None:
+    head = bank.branch("words", bank.motd("Merged first, approved later."))
+    merge = bank.force("words")
+    assert bank.there("once").code == 4
+    (held,) = bank.there("get", "revisions", "-o", "json").items
+    other = clone_again(bank, "bobs")
+    for asked in (head, merge):
+        (seen,) = workspace.run("verify", "--head", asked, "-o", "json", cwd=other).items
+        assert (seen["verdict"], seen["reasons"]) == ("HOLD", held["reasons"])
+    assert "missing: 1 of 1 of reviewers (A2)" in workspace.run("get", "approvals", merge, cwd=other).out
+    for reason in held["reasons"]:
+        assert printed(reason) == ["approve", head[:12], "--key", "KEY", "--push"]
+    typed = [str(bank.keys["bob"]) if word == "KEY" else word for word in printed(held["reasons"][0])]
+    approved = workspace.run(*typed, "--yes", cwd=other)
+    assert (approved.code, "verdict      ACCEPT" in approved.out) == (0, True), approved.err
+    assert bank.there("once").code == 0
+    assert "Merged first, approved later." in (bank.machine / "etc/motd").read_text()
+
+
+def test_a_merge_that_waits_on_the_branch_is_not_merged_again(bank: Workspace) -> None:
+    head = bank.branch("words", bank.motd("Merged first, approved later."))
+    bank.force("words")
+    again = workspace.run(
+        "merge", head, "--key", bank.keys["carol"], "--before-approval", cwd=clone_again(bank, "carols")
+    )
+    assert (again.code, "it is on the watched branch already" in again.err) == (4, True)
+
+
+def test_gates_and_plan_read_a_merge_that_waits_on_the_branch(bank: Workspace) -> None:
+    head = bank.branch("words", bank.motd("Merged first, approved later."))
+    bank.force("words")
+    other = clone_again(bank, "bobs")
+    assert workspace.run("gates", "run", head, cwd=other).code == 0
+    assert "Merged first, approved later." in workspace.run("plan", head, cwd=other).out
+
+
+def test_what_is_held_behind_a_refused_commit_is_approved_by_the_command_that_is_printed(tmp_path: Path) -> None:
+    bank = Workspace(tmp_path, people=("alice", "bob", "carol", "dave"))
+    workspace.git(bank.clone, "-c", "user.name=x", "-c", "user.email=x@y", "commit", "-qm", "no", "--allow-empty")
+    workspace.git(bank.clone, "push", "-q", "origin", "HEAD:main")
+    refused = workspace.git(bank.clone, "rev-parse", "HEAD")
+    prepared = bank.here("recover", "--after", bank.genesis, "--key", bank.keys["alice"])
+    assert prepared.code == 0, prepared.err
+    workspace.git(bank.clone, "push", "-q", "origin", "recovery:main")
+    assert bank.there("once").code == 4
+    (held,) = [item for item in bank.there("get", "revisions", "-o", "json").items if item["revision"] != refused]
+    other = clone_again(bank, "bobs")
+    blind = workspace.run("approve", held["head"], "--key", bank.keys["bob"], "--yes", cwd=other)
+    assert (blind.code, "--after" in blind.err) == (4, True)
+    (said,) = [reason for reason in held["reasons"] if reason["code"] == "threshold"]
+    for person in ("bob", "carol"):
+        typed = [str(bank.keys[person]) if word == "KEY" else word for word in printed(said)]
+        approved = workspace.run(*typed, "--yes", cwd=other)
+        assert approved.code == 0, approved.err
+    assert "HOLD" not in bank.there("once").err
+    verdicts = {item["revision"]: item["verdict"] for item in bank.there("get", "revisions", "-o", "json").items}
+    assert verdicts == {refused: "REJECT", held["revision"]: "ACCEPT"}

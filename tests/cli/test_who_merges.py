@@ -47,7 +47,7 @@ def test_where_others_may_still_approve_they_are_named(tmp_path: Path) -> None:
     git(bank.clone, "fetch", "-q")
     (row,) = bank.here("verify", "--after", bank.genesis, "-o", "json").items
     (reason,) = [reason for reason in row["reasons"] if reason["code"] == "threshold"]
-    assert reason["fix"] == "ask bob, dave: reconciler approve HEAD --key KEY --push"
+    assert reason["fix"] == f"ask bob, dave: reconciler approve {row['head'][:12]} --key KEY --push"
     assert (row["open"][0]["may"], row["mergers"]) == (["bob", "dave"], None)
 
 
