@@ -61,8 +61,9 @@ class Previews:
 
     def _readable(self, head: model.Oid) -> tuple[record.Decision, merged.Merged]:
         """Nothing of a head is parsed unless every commit in it is signed by somebody known (design.md 9)."""
-        decision = self.judge(head).decision
-        if decision.effect is None:
+        judged = self.judge(head)
+        decision = judged.decision
+        if judged.binding is None:  # Nor of one whose tree is refused.
             why = (
                 decision.reasons[0]
                 if decision.reasons

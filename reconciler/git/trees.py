@@ -142,7 +142,7 @@ def parse_tree(raw: bytes, *, oid_bytes: int = 20) -> tuple[Name, ...]:
 def _line(found: tuple[bytes, bytes, bytes]) -> Name:
     mode, name, oid = found
     if name.lower() in _REFUSED_NAMES:
-        raise _malformed("a name that cannot be part of a path")
+        raise _malformed(f"the name {name.decode()!r} cannot be part of a path")
     return Name(name, mode.decode().zfill(6), model.Oid(oid.hex()))
 
 

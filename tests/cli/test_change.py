@@ -174,3 +174,12 @@ def test_a_merge_that_was_not_pushed_yet_is_judged_in_the_clone(bank: Workspace)
     judged = bank.here("verify", "-o", "json")
     assert (judged.code, [(i["revision"], i["verdict"]) for i in judged.items]) == (0, [(made, "ACCEPT")])
     assert bank.here("verify", "--after", made, "-o", "json").items == []
+
+
+def test_a_tree_that_is_refused_is_neither_planned_nor_given_to_gates(bank: Workspace) -> None:
+    bank.branch("words", {"targets/hello/new\nline": "x", **bank.motd("Words.")})
+    for command in (("plan", "words"), ("gates", "run", "words")):
+        for more in ((), ("--config", bank.daemon / "reconciler.yaml")):
+            answer = bank.here(*command, *more)
+            assert (answer.code, answer.out) == (4, "")
+            assert "where: targets/hello/new\\nline" in answer.err
