@@ -83,9 +83,11 @@ class Clone:
     def resolve(self, name: str) -> model.Oid:
         """What a person typed: HEAD, a branch, HEAD~1, all digits of an object id or some. Once; then only the id counts.
 
+        A branch that only the remote has, as `recover` and `rollback` name theirs to other people, is found there.
+
         Raises: ConfigError(revision).
         """
-        for candidate in (name, f"refs/heads/{name}", f"refs/remotes/{name}"):
+        for candidate in (name, f"refs/heads/{name}", f"refs/remotes/{self.remote}/{name}", f"refs/remotes/{name}"):
             if candidate == "HEAD" or candidate.startswith("refs/") or _FULL.fullmatch(candidate):
                 found = _try(self.repository, candidate)
                 if found:

@@ -127,3 +127,10 @@ def test_what_is_held_behind_a_refused_commit_is_approved_by_the_command_that_is
     assert "HOLD" not in bank.there("once").err
     verdicts = {item["revision"]: item["verdict"] for item in bank.there("get", "revisions", "-o", "json").items}
     assert verdicts == {refused: "REJECT", held["revision"]: "ACCEPT"}
+
+
+def test_a_branch_that_a_colleague_pushed_is_named_as_they_name_it(bank: Workspace) -> None:
+    head = bank.branch("words", bank.motd("Words."))
+    workspace.git(bank.clone, "push", "-q", "origin", "words")
+    approved = workspace.run("approve", "words", "--key", bank.keys["bob"], "--yes", cwd=clone_again(bank, "bobs"))
+    assert (approved.code, f"head         {head}" in approved.out) == (0, True), approved.err
