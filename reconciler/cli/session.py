@@ -49,9 +49,16 @@ def asking(told: config.Configuration, *, writes: bool = False) -> Iterator[Ask]
 
 
 def _has_daemon(told: config.Configuration) -> bool:
-    """Whether somebody answers. A socket that was left behind answers nobody."""
-    if not told.socket.exists():
-        return False
+    """Whether somebody answers. A socket that was left behind answers nobody.
+
+    Raises: ConfigError(socket).
+    """
+    try:
+        if not told.socket.exists():
+            return False
+    except PermissionError as exc:
+        fix = 'its user lets a group in: chmod 2710 of that folder and `operators`; "Let others ask" in docs/how-to/sre.md'
+        raise errors.ConfigError("socket", "this user may not ask the daemon", where=str(told.state), fix=fix) from exc
     from reconciler.web import client
 
     try:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import TextIO
 
 import structlog
 
@@ -24,14 +25,22 @@ from reconciler.views import obligations
 logger = structlog.get_logger()
 
 
+def _lock(folder: Path) -> TextIO:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return (folder / "lock").open("a")
+    except PermissionError as exc:
+        fix = "run it as the user whose folder it is; a daemon that runs is asked over its socket"
+        raise errors.ConfigError("state", "this user may not write there", where=str(folder), fix=fix) from exc
+
+
 @contextmanager
 def owning(folder: Path) -> Iterator[None]:
     """Be the one process that owns this state folder.
 
-    Raises: ConfigError(locked) while another one does.
+    Raises: ConfigError(locked) while another one does; ConfigError(state) where this user may not.
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (folder / "lock").open("a") as lock:
+    with _lock(folder) as lock:
         os.fchmod(lock.fileno(), 0o600)  # Whoever can open it can hold it: no group that may reach the socket.
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

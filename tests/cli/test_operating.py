@@ -152,3 +152,31 @@ def _await_answer(bank: Workspace, running: subprocess.Popen[bytes], log: Path) 
             return
         time.sleep(0.2)
     pytest.fail(log.read_text())
+
+
+SOMEBODY_ELSE = """
+import os, pathlib, sys
+from reconciler import errors
+from reconciler.cli import session
+from reconciler.daemon import process
+told = session.configuration(pathlib.Path(sys.argv[1]))
+if os.geteuid() == 0:
+    os.setgroups([]), os.setgid(65534), os.setuid(65534)
+for act in (lambda: session.asking(told), lambda: process.owning(told.state)):
+    try:
+        with act():
+            pass
+    except errors.ConfigError as exc:
+        print(exc.code, exc.where, bool(exc.fix))
+"""
+
+
+def test_a_user_whom_the_folder_is_closed_to_is_told_who_may_open_it(bank: Workspace) -> None:
+    state = bank.daemon / "state"
+    state.chmod(0)
+    try:
+        command = [sys.executable, "-c", SOMEBODY_ELSE, str(bank.daemon / "reconciler.yaml")]
+        said = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/")
+    finally:
+        state.chmod(0o700)
+    assert said.stdout.splitlines() == [f"socket {state} True", f"state {state} True"], said.stderr
