@@ -21,7 +21,9 @@ MAX_TIMESTAMP = 1 << 40
 _MAX_PARENTS = 2
 
 _OID = {40: re.compile(rb"[0-9a-f]{40}"), 64: re.compile(rb"[0-9a-f]{64}")}
-_IDENT = re.compile(rb"([^\n\0<>]+) <([^\n\0<>]+)> ([1-9][0-9]{0,12}) [+-][0-9]{4}")
+# No blank at either end of a name or an e-mail: git shows both without, so that two commits would look like one person's.
+_TRIMMED = rb"(?=\S)([^\n\0<>]+)(?<=\S)"
+_IDENT = re.compile(_TRIMMED + rb" <" + _TRIMMED + rb"> ([1-9][0-9]{0,12}) [+-][0-9]{4}")
 _CO_AUTHOR = re.compile(r"co-?authored-by\s*:([^\n]*(?:\n[ \t]+[^\n]*)*)", re.IGNORECASE)
 _BETWEEN_EMAILS = re.compile(r"[\s<>(),;\"']+")
 

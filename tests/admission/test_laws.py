@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import functools
 import json
-import os
 import random
 import time
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support import estate, objects, signing
+from support import estate, examples, objects, signing
 
 from reconciler import errors, model
 from reconciler.admission import ballot, judging
@@ -28,7 +27,7 @@ FILES = {
     "policies/x.rego": b"package x",
 }
 APPROVERS = ("bob", "grace", "carol", "dan", "frank")
-EXAMPLES = int(os.environ.get("RECONCILER_EXAMPLES", "40"))
+EXAMPLES = examples.at_least(40)
 THOUSANDS = 1000
 QUICK = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 ACCEPT, HOLD = model.Verdict.ACCEPT, model.Verdict.HOLD

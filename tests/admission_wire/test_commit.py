@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import objects, signing
+from support import examples, objects, signing
 
 from reconciler import model
 from reconciler.admission import commit, packets, signature
@@ -140,6 +140,10 @@ GRAMMAR = {
     "zone": line(b"+0700", b"+700"),
     "two spaces": line(b"> 1795", b">  1795"),
     "bracket in the name": line(b"Alice", b"Al<ice"),
+    "blank before the name": line(b"author Alice", b"author  Alice"),
+    "blank after the name": line(b"Alice <", b"Alice  <"),
+    "blank before the e-mail": line(b"<alice", b"< alice"),
+    "blank after the e-mail": line(b".example>", b".example\t>"),
     "no space before the address": line(b"Alice <", b"Alice<"),
     "space after": line(b"+0700\n", b"+0700 \n"),
     "carriage return": line(b"+0700\n", b"+0700\r\n"),
@@ -237,7 +241,7 @@ _PIECES = st.sampled_from(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples.at_least(300), deadline=None)
 @given(st.lists(st.tuples(st.integers(0, len(SIGNED)), st.integers(0, 60), _PIECES), min_size=1, max_size=3))
 def test_a_commit_that_is_accepted_has_no_bytes_beside_its_values(edits: list[tuple[int, int, bytes]]) -> None:
     raw = SIGNED
@@ -251,7 +255,7 @@ def test_a_commit_that_is_accepted_has_no_bytes_beside_its_values(edits: list[tu
         assert found.code in {"commit_grammar", "parents"}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples.at_least(100), deadline=None)
 @given(st.binary(max_size=300))
 def test_hostile_bytes_are_outside_the_grammar_and_never_raise(raw: bytes) -> None:
     assert code(raw) == code(b"tree " + raw) == "commit_grammar"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import objects, signing
+from support import examples, objects, signing
 
 from reconciler import errors, model, ports
 
@@ -136,7 +136,7 @@ def test_brought_in_names_parents_before_their_children() -> None:
     assert store.brought_in(last, made["base"]) == (made["head"], update, last)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples.at_least(60), deadline=None)
 @given(st.lists(st.lists(st.integers(0, 11), max_size=3, unique=True), min_size=2, max_size=12), st.randoms())
 def test_walks_of_any_history_follow_from_the_history_alone(shape: list[list[int]], order: random.Random) -> None:
     store, made, ancestors = objects.ObjectStore(), list[model.Oid](), dict[model.Oid, set[model.Oid]]()
@@ -226,7 +226,7 @@ _PATHS = st.sampled_from(["a", "a/b", "a/c/d", "e", "f/g", "f/h", "i/j/k/l"])
 _FILES = st.dictionaries(_PATHS, st.sampled_from([b"1", b"2", None]), max_size=5)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples.at_least(60), deadline=None)
 @given(st.lists(_FILES, min_size=1, max_size=5))
 def test_changing_trees_step_by_step_is_writing_the_last_one_at_once(steps: list[dict[str, bytes | None]]) -> None:
     store = objects.ObjectStore()

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa,
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support import signing, ssh_keygen
+from support import examples, signing, ssh_keygen
 
 from reconciler import errors, model
 from reconciler.admission import signature
@@ -272,7 +272,9 @@ def _mutate(blob: bytes, at: int, how: str, byte: int) -> bytes:
     return blob[:at]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples.at_least(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     kind=st.sampled_from(["ed25519", "sk_ed25519", "sk_ecdsa", "ecdsa384"]),
     mutations=st.lists(
@@ -305,7 +307,7 @@ def test_our_verdict_is_that_of_ssh_keygen_save_for_second_forms(
     assert stock == isinstance(ours, signature.Verified) or (stock and stricter)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples.at_least(150), deadline=None)
 @given(st.binary(max_size=200), st.sampled_from([b"", b"SSHSIG\0\0\0\1", b"SSHSIG\0\0\0\1" + string(KEY.blob)]))
 def test_hostile_bytes_get_a_reason_and_never_raise(noise: bytes, head: bytes) -> None:
     assert check(head + noise) != "good"
@@ -313,7 +315,7 @@ def test_hostile_bytes_get_a_reason_and_never_raise(noise: bytes, head: bytes) -
     assert code(signature.verify(MESSAGE, noise, namespace=NAMESPACE)) != "good"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples.at_least(150), deadline=None)
 @given(
     st.sampled_from(
         [b"ssh-ed25519", b"ssh-rsa", b"ecdsa-sha2-nistp384", b"sk-ecdsa-sha2-nistp256@openssh.com", b"\xff"]
@@ -325,7 +327,7 @@ def test_hostile_keys_get_a_reason_and_never_raise(kind: bytes, fields: list[byt
     assert check(wrap(string(kind) + b"".join(fields), string(kind) + b"".join(own))) in {"sig_invalid", "weak_alg"}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples.at_least(60), deadline=None)
 @given(
     st.sampled_from([1, 2, 3, 4, 65537, 2**32 - 1, 2**33, 2**64 + 1]),
     st.integers(0, 2**3072 - 1) | st.sampled_from([0, 1, 2**3072 - 1, 2**3071, 2**15000]),

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import JsonValue
-from support import objects, signing, ssh_keygen
+from support import examples, objects, signing, ssh_keygen
 from support.signing import NAMESPACE
 
 from reconciler import model
@@ -279,7 +279,7 @@ _JSON = st.recursive(
 _FIELDS = st.sampled_from([*json.loads(PAYLOAD)["predicate"], "skips", "revokes", "incident", "extra"])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples.at_least(150), deadline=None)
 @given(_FIELDS, _JSON)
 def test_any_value_in_any_field_is_read_or_refused(field: str, value: JsonValue) -> None:
     whole = document()
@@ -290,7 +290,7 @@ def test_any_value_in_any_field_is_read_or_refused(field: str, value: JsonValue)
     assert code(signing.seal(BOB, payload.encode(errors="surrogatepass"))) in {"good", "envelope_invalid"}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples.at_least(100), deadline=None)
 @given(st.binary(max_size=200))
 def test_hostile_bytes_are_no_envelope_and_never_raise(noise: bytes) -> None:
     assert code(noise) == "envelope_invalid"

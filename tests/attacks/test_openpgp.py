@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import base64
-import os
 import random
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support import estate, gnupg, parts
+from support import estate, examples, gnupg, parts
 from support.catalogue import ACCEPT, HOLD, LEDGER, REJECT
 
 from reconciler import model
@@ -20,7 +19,7 @@ from reconciler.git import gpgv
 
 parts.need("gpg", "gpgv")
 
-EXHAUSTIVE = "RECONCILER_EXAMPLES" in os.environ
+EXHAUSTIVE = examples.ASKED > 0
 Sign = Callable[[bytes], bytes]
 
 
