@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.cli.demo import interrupting
+
 ROOT = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-m", "reconciler", "demo", "--no-color")
 SCENES = 8
@@ -97,3 +99,12 @@ def test_an_example_that_is_not_there_is_named(place: Path) -> None:
     assert demo.returncode == 2
     assert "the example repository is not here" in out
     assert left_behind(place) == []
+
+
+def test_a_signal_while_the_demo_cleans_up_does_not_stop_it() -> None:
+    interruptions = interrupting.Interruptions()
+    with interruptions.heard():
+        with interruptions.ended():
+            pass
+        signal.raise_signal(signal.SIGINT)  # Unheard, where it raised KeyboardInterrupt before.
+    assert interruptions.seen

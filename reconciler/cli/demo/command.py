@@ -39,6 +39,7 @@ def demo(
             with (
                 stage.folder() as folder,
                 stage.raised(folder, example, teller, interruptions, cluster=openshift) as made,
+                interruptions.ended(),
             ):
                 _play(made, keep=keep)
         except telling.SceneFailedError as exc:

@@ -39,6 +39,14 @@ class Interruptions:
             self._waiting = False
             raise KeyboardInterrupt
 
+    @contextmanager
+    def ended(self) -> Iterator[None]:
+        """After it only cleaning up is left: a first signal that comes so late is ignored too, else it would leave a part."""
+        try:
+            yield
+        finally:
+            self.seen = True
+
     def _told(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature of a signal's callback
         if self.seen:
             return
