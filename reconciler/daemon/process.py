@@ -168,11 +168,15 @@ class Daemon:
 
 
 class Pass:
-    """One full pass: fetch, judge, clear, and take turns until every target rests, stands, or waits with nothing open."""
+    """One full pass: fetch, judge, clear, and take turns until every target rests, stands, or waits with nothing open.
+
+    The source is read again at every poll while that lasts: a change that is slow to look at must not find it silent.
+    """
 
     def __init__(self, app: application.Application) -> None:
         self._core = app.core
         self._turns = turns.Turns(self._turn)
+        self._begun = False
         self.unreachable: errors.ReconcilerError | None = None
         app.core.audit.subscribe(self._heard)
 
@@ -185,7 +189,7 @@ class Pass:
         alarm.daemon = True
         alarm.start()
         self._turns.wake("watch")
-        ended = self._turns.run(until_idle=True, may_leave=self._core.is_accounted_for)
+        ended = self._turns.run(until_idle=True, beside=frozenset({"watch"}), may_leave=self._core.is_accounted_for)
         alarm.cancel()
         self._core.close()
         if self._turns.fatal:
@@ -197,10 +201,11 @@ class Pass:
         _say(name, move)
         if name == "watch":
             self.unreachable = move if isinstance(move, errors.TransientError) else None
-            for each in self._core.names():
+            for each in self._core.names() if not self._begun else ():  # What came since wakes its own.
                 if each != "watch":
                     self._turns.wake(each)
-            return None
+            self._begun = True
+            return in_s
         if name.startswith("clear:"):
             return (
                 0 if in_s == 0 else None

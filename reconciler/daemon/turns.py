@@ -54,10 +54,13 @@ class Turns:
         self,
         *,
         until_idle: bool = False,
+        beside: frozenset[str] = frozenset(),
         grace_s: float = 30,
         may_leave: Callable[[], bool] = lambda: True,
     ) -> bool:
         """Start due turns until `stop`, or until nothing runs and nothing is due any more; return whether it was that.
+
+        `beside`: names that are repeated while others run, and of which nobody waits for the next turn.
 
         Then let running turns end, so that no write is left without its record; but those that are hung only until
         `may_leave` says that none of them has anything to record.
@@ -68,7 +71,7 @@ class Turns:
                 now = time.monotonic()
                 while self._heap and self._due.get(self._heap[0][1]) != self._heap[0][0]:
                     heapq.heappop(self._heap)  # Overtaken by an earlier wake.
-                if until_idle and not self._heap and not self._running:
+                if until_idle and not self._running and not self._awaited(now, beside):
                     idle = self._stopping = True
                     break
                 fresh = [
@@ -101,6 +104,9 @@ class Turns:
         """Stop, and say why; the first reason stays."""
         self.fatal = self.fatal or exc
         self.stop()
+
+    def _awaited(self, now: float, beside: frozenset[str]) -> bool:
+        return any(name not in beside or at <= now for name, at in self._due.items())
 
     def _pause_s(self, now: float, oldest_fresh: float | None) -> float | None:
         if oldest_fresh is not None:

@@ -99,3 +99,24 @@ def test_nothing_is_idle_while_a_turn_is_due_again() -> None:
         fair.wake("b")
         assert fair.run(until_idle=True)
         assert left == {"a": 0, "b": 0}
+
+
+def test_what_is_repeated_beside_others_goes_on_while_they_run_and_nobody_waits_for_it() -> None:
+    polled, three = [0], threading.Event()
+
+    def turn(name: str) -> float | None:
+        if name == "slow":
+            assert three.wait(10)
+            return None
+        polled[0] += 1
+        if polled[0] == 1:
+            fair.wake("slow")
+        if polled[0] == 3:
+            three.set()
+            return 3600
+        return 0.01
+
+    fair = turns.Turns(turn)
+    fair.wake("watch")
+    assert fair.run(until_idle=True, beside=frozenset({"watch"}))
+    assert polled == [3]
