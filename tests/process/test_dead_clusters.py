@@ -16,6 +16,7 @@ from reconciler.audit import record
 
 DEAD = {"refused": dead_servers.refusing, "silent": dead_servers.silent, "dropped": dead_servers.dropping}
 LONGEST_S = 5.0  # of a correction, on a machine that is busy with other tests: shorter than any deadline of the dead
+TIMES = 2  # in each round: more than five corrections within a minute are a fight, and stop
 
 
 class Clusters:
@@ -81,10 +82,10 @@ def test_dead_clusters_and_one_that_hangs_cost_the_others_nothing(kube: planes.C
         daemon.until(lambda: len(lab.events(record.Outcome)) == 2, within_s=120)
         assert clusters.says("well") == clusters.says("dying") == "2"
         clusters.passage.hang()
-        assert max(clusters.corrected_s(daemon, "2") for _ in range(5)) < LONGEST_S
+        assert max(clusters.corrected_s(daemon, "2") for _ in range(TIMES)) < LONGEST_S
         lab.change(clusters.files("3"))
         daemon.until(lambda: clusters.says("well") == "3", within_s=2 * LONGEST_S)  # judged, cleared, written
-        assert max(clusters.corrected_s(daemon, "3") for _ in range(5)) < LONGEST_S
+        assert max(clusters.corrected_s(daemon, "3") for _ in range(TIMES)) < LONGEST_S
         assert clusters.says("dying") == "2"
         clusters.passage.go_on()
         daemon.until(lambda: clusters.says("dying") == "3")

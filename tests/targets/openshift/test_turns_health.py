@@ -364,7 +364,7 @@ def test_a_rollout_with_no_deadline_of_its_own_fails_by_the_documents_with_its_c
     estate.settle()
     stuck = deployment(kube_namespace, "example.test/unpullable:2")
     stuck["spec"]["progressDeadlineSeconds"] = 600
-    estate.merge("m2", folder([stuck], deadlines={"health": "5s"}))
+    estate.merge("m2", folder([stuck], deadlines={"health": "12s"}))
     estate.settle()
     assert estate.outcomes() == ["SUCCEEDED", "FAILED", "SUCCEEDED"]
     assert "image example.test/unpullable:2" in estate.reasons()
