@@ -110,6 +110,8 @@ def blocked(skipped: tuple[model.Oid, ...]) -> model.ValidationResult:
 
 def _advised(decision: record.Decision) -> record.Decision:
     """A reason says what to do next, of this merge; where whoever gave it did not, the table of codes does."""
+    if not decision.reasons and not any(each.reason for each in decision.approvals):
+        return decision
 
     def advise(reason: model.Reason) -> model.Reason:
         advice = codes.completed(
